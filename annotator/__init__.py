@@ -1,0 +1,1 @@
+"""The labelling engine: prior -> prompt -> teacher -> parse -> ground. Knows the domain, not the service."""

@@ -1,0 +1,1 @@
+"""FastAPI: translate HTTP to use cases and back. Nothing else."""

@@ -1,0 +1,1 @@
+"""One module a resource: HTTP in, a use case, HTTP out. Routes do not import each other."""

@@ -1,0 +1,197 @@
+"""Annotation jobs."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from http import HTTPStatus
+from typing import IO, Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api import events
+from api.annotation_plan import plan_view
+from api.deps import InUse, Reader, Reading, Services, Streams, Writer, Writing
+from api.errors import documented
+from api.job_answers import NOT_MODIFIED, IfNoneMatch, State, accepted, listed, shown
+from api.once import Once
+from api.pages import Cursor, Limit, Page, after_id
+from api.schemas.annotations import AnnotationJobIn, AnnotationPlanView, BudgetIn
+from api.schemas.fields import PathId, Split
+from api.schemas.jobs import EventView, JobView, job_view
+from core import annotations, budgets, job_store, labelled_items
+from core.domain.annotation import TeacherConfig
+from core.domain.spending import nano_usd
+from core.errors import InvalidInput
+from core.jobs import JobKind
+from core.keys import Principal
+from core.settings import Settings
+
+router = APIRouter(prefix="/v1/annotation-jobs", tags=["annotation jobs"])
+
+_KIND = JobKind.ANNOTATION
+_CHUNK = 1 << 16  # bytes
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Lines of {id, input, target, choices, relations}.", "content": {"application/x-ndjson": {}}}
+}
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobView,
+    summary="Label examples with a teacher",
+    responses={HTTPStatus.OK: {"model": AnnotationPlanView, "description": "The plan, for a dry run."}}
+    | documented(404, 409),
+)
+def create_annotation_job(body: AnnotationJobIn, services: InUse, uow: Writing, me: Writer, once: Once) -> Response:
+    """Queues a job and answers 202 with its Location; with `dry_run` only answers what it would do."""
+    teacher = _teacher(services.settings, body.teacher)
+    if body.votes > 1 and teacher.kind == "rule":
+        raise InvalidInput("rules always say the same: leave votes out, or name another teacher", field="votes")
+    if body.budget_usd is not None and not (teacher.prompt_price or teacher.completion_price):
+        raise InvalidInput(f"teacher {teacher.name!r} has no prices: bound its tokens instead", field="budget_usd")
+    if body.dry_run:
+        plan = annotations.plan(
+            uow.session, tenant_id=me.tenant_id, dataset_id=body.dataset_id, prior_id=body.prior_id, splits=body.splits
+        )
+        return Response(plan_view(plan, teacher, votes=body.votes).model_dump_json(), media_type="application/json")
+    submit = partial(
+        annotations.submit,
+        uow,
+        tenant_id=me.tenant_id,
+        dataset_id=body.dataset_id,
+        prior_id=body.prior_id,
+        teacher=body.teacher,
+        splits=body.splits,
+        votes=body.votes,
+        budget_tokens=body.budget_tokens,
+        budget_usd=body.budget_usd,
+        name=body.name,
+    )
+    return once(lambda: accepted(submit()))
+
+
+@router.get("", summary="List annotation jobs, newest first")
+def list_annotation_jobs(
+    session: Reading, me: Reader, state: State = None, limit: Limit = 50, cursor: Cursor = None
+) -> Page[JobView]:
+    """In pages."""
+    after = after_id(cursor, f"{_KIND}-jobs")
+    rows = job_store.list_jobs(session, tenant_id=me.tenant_id, kind=_KIND, after=after, limit=limit + 1, state=state)
+    return listed(rows, limit, _KIND)
+
+
+@router.get(
+    "/{job_id}",
+    response_model=JobView,
+    summary="Show an annotation job",
+    responses=NOT_MODIFIED | documented(404),
+)
+def get_annotation_job(job_id: PathId, session: Reading, me: Reader, if_none_match: IfNoneMatch = None) -> Response:
+    """State, counts by outcome, progress; with an ETag, and Retry-After while it is not finished."""
+    return shown(job_store.get_job(session, tenant_id=me.tenant_id, kind=_KIND, job_id=job_id), if_none_match)
+
+
+@router.post("/{job_id}/cancel", summary="Cancel an annotation job", responses=documented(404, 409))
+def cancel_annotation_job(job_id: PathId, uow: Writing, me: Writer) -> JobView:
+    """Labels so far are kept. What a worker holds stops at its next heartbeat; asking again is harmless."""
+    return job_view(job_store.cancel_job(uow, tenant_id=me.tenant_id, kind=_KIND, job_id=job_id))
+
+
+@router.post("/{job_id}/budget", summary="Change the budget of an annotation job", responses=documented(404, 409))
+def change_annotation_budget(job_id: PathId, body: BudgetIn, uow: Writing, me: Writer) -> JobView:
+    """A job that was paused because it had spent its budget goes on. Not below what is spent or set aside already."""
+    usd = None if body.budget_usd is None else nano_usd(body.budget_usd)
+    job = budgets.change_budget(uow, tenant_id=me.tenant_id, job_id=job_id, tokens=body.budget_tokens, nano_usd=usd)
+    return job_view(job)
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobView,
+    summary="Repeat a failed or cancelled annotation job",
+    responses=documented(404, 409),
+)
+def retry_annotation_job(job_id: PathId, uow: Writing, me: Writer, once: Once) -> Response:
+    """A new job with the same request. What the teacher has answered is not asked, or paid for, again."""
+    return once(lambda: accepted(annotations.retry(uow, tenant_id=me.tenant_id, job_id=job_id)))
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Delete a finished annotation job with its labels",
+    responses=documented(404, 409),
+)
+def delete_annotation_job(job_id: PathId, uow: Writing, me: Writer) -> None:
+    """Trainings that used the labels keep their adapters."""
+    job_store.delete_job(uow, tenant_id=me.tenant_id, kind=_KIND, job_id=job_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=Page[EventView],
+    summary="What happened to an annotation job",
+    responses=events.STREAM | documented(404),
+)
+async def annotation_job_events(
+    job_id: PathId,
+    request: Request,
+    services: InUse,
+    streams: Streams,
+    me: Reader,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    last_event_id: events.LastEventId = None,
+) -> Any:
+    """In pages, or as a stream."""
+    if events.wants_stream(request):
+        return await events.stream(streams, me, _KIND, job_id, last_event_id)
+    return await to_thread.run_sync(events.page, services.database, me, _KIND, job_id, limit, cursor)
+
+
+@router.get(
+    "/{job_id}/export",
+    response_class=Response,
+    summary="Export the labels of an annotation job",
+    responses=_LINES | documented(404),
+)
+def export_annotation_job(
+    job_id: PathId,
+    services: InUse,
+    me: Reader,
+    split: Annotated[Split | None, Query(description="Only examples of this split.")] = None,
+) -> StreamingResponse:
+    """One example a line, as `POST /v1/datasets/{id}/examples` takes them."""
+    return StreamingResponse(_in_chunks(_spooled(services, me, job_id, split)), media_type="application/x-ndjson")
+
+
+def _teacher(settings: Settings, name: str) -> TeacherConfig:
+    config = settings.teacher(name)
+    if config is None:
+        known = sorted(settings.teachers)
+        raise InvalidInput(f"there is no teacher {name!r}; known are {', '.join(known)}", field="teacher", known=known)
+    return config
+
+
+def _spooled(services: Services, me: Principal, job_id: str, split: str | None) -> IO[bytes]:
+    """The export in a file of its own: a client that reads slowly must not hold a database connection."""
+    folder = services.settings.storage.spool
+    folder.mkdir(parents=True, exist_ok=True)
+    with services.database.reading() as session:
+        lines = labelled_items.export(session, tenant_id=me.tenant_id, job_id=job_id, split=split)
+        spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by _in_chunks)
+        for line in lines:
+            spool.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    spool.seek(0)
+    return spool
+
+
+def _in_chunks(spool: IO[bytes]) -> Iterator[bytes]:
+    with spool:
+        while chunk := spool.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,1 @@
+"""Each file is one question and prints one table."""

@@ -1,0 +1,105 @@
+"""The published way: eager attention that keeps every layers x heads x T x T map, and a loss on the maps' mean.
+
+Two contestants differ in how they read the rows: as tensor operations, or one row after the other in Python as the
+published code does. Everything else is as good as ours: batches, sliced logits, optimiser.
+
+Shapes: B batch, H heads, T tokens, R supervised rows an example.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PrinterCallback, Trainer
+
+from core.domain.training import ObjectiveConfig, TrainingConfig
+from trainer.arguments import trainer_arguments
+from trainer.batching import NO_LOSS, collate
+from trainer.encoding import Encoded
+
+Batch: TypeAlias = dict[str, Any]
+MapLoss: TypeAlias = Callable[[Tensor, Batch, float], Tensor]
+
+
+def vectorised_hinge(attention: Tensor, batch: Batch, alpha: float) -> Tensor:
+    """Sum over rows of max(0, alpha - a1 / a0), from the mean map (B, T, T)."""
+    index, valid, allowed = batch["row_index"], batch["row_valid"], batch["allowed"]
+    example = torch.arange(len(index), device=index.device)[:, None]
+    rows = attention[example, index]  # (B, R, T)
+    visible = torch.arange(rows.shape[-1], device=index.device) <= index[..., None]
+    inside = allowed & visible
+    n1 = inside.sum(-1).clamp(min=1)  # (B, R)
+    n0 = (visible.sum(-1) - n1).clamp(min=1)
+    mass = (rows * inside).sum(-1)
+    others = (rows * (visible & ~inside)).sum(-1)
+    ratio = (mass / n1) / (others / n0).clamp(min=1e-9)
+    losses: Tensor = (alpha - ratio).clamp(min=0) * valid
+    return losses.sum()
+
+
+def looped_hinge(attention: Tensor, batch: Batch, alpha: float) -> Tensor:
+    """The same, a row at a time."""
+    total = attention.new_zeros(())
+    for example, rows in enumerate(batch["row_index"].tolist()):
+        for place, row in enumerate(rows):
+            if not batch["row_valid"][example, place]:
+                continue
+            seen = attention[example, row, : row + 1]
+            inside = batch["allowed"][example, place, : row + 1]
+            ratio = seen[inside].mean() / seen[~inside].mean().clamp(min=1e-9)
+            total = total + (alpha - ratio).clamp(min=0)
+    return total
+
+
+class FullMaps(Trainer):
+    """A training loop whose attention loss is `loss` of the mean map over layers and heads."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        encoded: Sequence[Encoded],
+        *,
+        config: TrainingConfig,
+        objective: ObjectiveConfig,
+        loss: MapLoss,
+        pad: int,
+        folder: Path,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=trainer_arguments(config, folder, bf16=model.dtype is torch.bfloat16),
+            data_collator=partial(collate, pad_id=pad),
+            train_dataset=encoded,
+        )
+        self.remove_callback(PrinterCallback)
+        self._objective = objective
+        self._map_loss = loss
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,  # noqa: FBT001 (Trainer's signature)
+        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
+    ) -> Any:
+        """Mean token loss + gamma x mean of the rows' losses."""
+        length, scored_from = inputs["input_ids"].shape[1], inputs["scored_from"]
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            logits_to_keep=length - scored_from,
+            output_attentions=True,
+            use_cache=False,
+        )
+        labels = inputs["labels"][:, scored_from + 1 :]
+        token_loss = cross_entropy(outputs.logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=NO_LOSS)
+        layers = [layer.float().mean(1) for layer in outputs.attentions]  # each (B, T, T)
+        attention = torch.stack(layers).mean(0)
+        rows = self._map_loss(attention, inputs, self._objective.alpha) / inputs["row_valid"].sum().clamp(min=1)
+        loss = token_loss + self._objective.gamma * rows
+        return (loss, outputs) if return_outputs else loss

@@ -1,0 +1,125 @@
+"""From measurements to a table, a JSON file, a plot and one last line."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from benchmarks.speed.contestants import Contestant
+from benchmarks.speed.ratios import Ratio
+
+HEADLINE = 1024  # tokens, at which the targets hold
+TARGETS = {0.02: 1.05, 0.10: 1.10, 0.50: 1.30}  # share of rows to cat / sft, for time and for memory alike
+_PUBLISHED_SHARE = 0.10  # of rows, at which published / cat is told
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One contestant at one point of the grid, compared with plain fine-tuning there."""
+
+    length: int
+    checkpointing: bool
+    share: float  # supervised rows
+    contestant: Contestant
+    seconds: float  # median of a step
+    time: Ratio  # of its steps to those of sft, paired
+    time_over_cat: Ratio  # the same, to those of cat
+    memory_mib: float | None = None  # peak above the idle process
+    memory_above_model_mib: float | None = None  # peak above the process with the model in it
+    memory: float | None = None  # above idle, to sft's
+    memory_above_model: float | None = None
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Everything that was measured."""
+    shown = Table(
+        "tokens", "ckpt", "rows", "contestant", "s / step", "time / sft", "95 %", "MiB", "memory / sft", "target"
+    )
+    for one in results:
+        shown.add_row(
+            f"{one.length:,}",
+            "yes" if one.checkpointing else "no",
+            f"{one.share:.0%}",
+            one.contestant,
+            f"{one.seconds:.3f}",
+            f"{one.time.median:.3f}",
+            f"{one.time.low:.3f} to {one.time.high:.3f}",
+            _or_dash(one.memory_mib, ",.0f"),
+            _or_dash(one.memory, ".3f"),
+            _verdict(one),
+        )
+    return shown
+
+
+def last_line(results: Iterable[Result]) -> dict[str, Any]:
+    """The figures that the targets are about; null where not measured."""
+    headline = [one for one in results if one.length == HEADLINE and not one.checkpointing]
+    cat = {one.share: one for one in headline if one.contestant is Contestant.CAT}
+    published = [one for one in headline if one.contestant is Contestant.PUBLISHED and one.share == _PUBLISHED_SHARE]
+    return {
+        "time_ratio": {f"{share:.2f}": _rounded(cat[share].time.median) if share in cat else None for share in TARGETS},
+        "memory_ratio": {f"{share:.2f}": _rounded(cat[share].memory) if share in cat else None for share in TARGETS},
+        "published_over_cat_time": _rounded(published[0].time_over_cat.median) if published else None,
+    }
+
+
+def write(results: Sequence[Result], facts: dict[str, Any], out: Path) -> None:
+    """OUT.json and OUT.png."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    content = {**facts, **last_line(results), "results": [asdict(one) for one in results]}
+    out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    _plot(results).savefig(out.with_suffix(".png"))
+
+
+def _plot(results: Sequence[Result]) -> Figure:
+    figure = Figure(figsize=(11, 7), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, 2, sharex=True, squeeze=False)
+    for column, checkpointing in enumerate((False, True)):
+        for row, what in enumerate(("time", "memory")):
+            axis = grid[row][column]
+            axis.axhline(1, color="#2f3640", linewidth=1)
+            for (contestant, share), points in _lines(results, what, checkpointing=checkpointing).items():
+                style = "-" if contestant is Contestant.CAT else ":"
+                axis.plot(*zip(*points, strict=True), style, marker="o", label=f"{contestant}, {share:.0%} rows")
+            axis.set_xscale("log", base=2)
+            axis.set_title(f"{what} / sft, {'with' if checkpointing else 'without'} activation checkpointing")
+            axis.set_xlabel("tokens")
+            if axis.get_legend_handles_labels()[0]:
+                axis.legend(fontsize=7)
+    return figure
+
+
+def _lines(
+    results: Sequence[Result], what: str, *, checkpointing: bool
+) -> dict[tuple[Contestant, float], list[tuple[int, float]]]:
+    lines: dict[tuple[Contestant, float], list[tuple[int, float]]] = {}
+    for one in sorted(results, key=lambda result: result.length):
+        if one.checkpointing is not checkpointing or not one.contestant.has_rows:
+            continue
+        value = one.time.median if what == "time" else one.memory
+        if value is not None:
+            lines.setdefault((one.contestant, one.share), []).append((one.length, value))
+    return lines
+
+
+def _verdict(one: Result) -> str:
+    target = TARGETS.get(one.share)
+    if one.contestant is not Contestant.CAT or one.length != HEADLINE or target is None:
+        return ""
+    time = "met" if one.time.meets(target) else "MISSED"
+    memory = "" if one.memory is None else f", memory {'met' if one.memory <= target else 'MISSED'}"
+    return f"{target:.2f}: time {time}{memory}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,1 @@
+"""The parts of benchmarks/annotation_throughput.py."""

@@ -1,0 +1,1 @@
+"""Tables, sessions, and the one place that commits."""

@@ -1,0 +1,1 @@
+"""The language of Causeway: spans, relations, examples, priors, training, states. Standard library only."""

@@ -1,0 +1,149 @@
+"""The run folder that the worker writes and the trainer reads, and the events that come back.
+
+RUN_DIR/
+    config.json       RunConfig as JSON (run_to_json / run_from_json)
+    train.jsonl       one example a line: {"id", "input", "target", "choices", "relations"}, see example_to_json
+    eval/SPLIT.jsonl  the same, one file a split; never trained on
+    events.jsonl      appended by the trainer, one JSON object a line: {"type": ..., "at": unix seconds, ...}
+    checkpoints/      the trainer's own
+    encoded.safetensors  the training split as tokens, the trainer's own; made anew where it is missing or of other data
+    adapter/          the finished adapter: present and whole only after the `finished` event; not with tuning "full"
+    merged/           with `merge`: the base model with the adapter in it, a model folder like any other
+    model/            with tuning "full": the trained model
+
+Events: `plan` (Plan), `step` (StepMetrics), `evaluation` (split, step, metrics), `checkpoint` (step), `warning` (code,
+message), `finished` (TrainingResult), `failed` (code, message, facts). The process exits with one of the EXIT_ codes.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from core.domain.annotation import Example
+from core.domain.relations import relation_from_json, relation_to_json
+from core.domain.training import TrainingConfig, training_from_json
+from core.errors import InvalidInput
+
+EXIT_FINISHED = 0
+EXIT_FAILED = 1  # a `failed` event says why
+EXIT_INTERRUPTED = 75  # SIGTERM: a checkpoint was saved, the run can be resumed
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelSpec:
+    """A base model by the name users know, where it really is, and at which revision."""
+
+    name: str  # as named in settings, e.g. "builtin:small"
+    source: str  # "builtin:small", a local folder, or a hub id
+    revision: str | None = None  # of a hub id: a branch, tag or commit
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The whole of config.json."""
+
+    base: BaseModelSpec
+    training: TrainingConfig
+    data_sha256: str = ""  # of the pinned labels, for the model card
+    run_id: str = ""  # the job's id, for the model card
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do, known before its first step."""
+
+    examples: int
+    tokens: int  # of one epoch, padding excluded
+    supervised_rows: int  # attention rows with at least one allowed column, one epoch; 0 for sft
+    steps: int  # optimiser steps of the whole run
+    longest: int  # tokens
+    unsupervised_examples: int = 0  # examples without a supervised row, trained on the token loss alone
+    dropped_examples: int = 0  # over max_length
+    cut_effects: int = 0
+    cut_causes: int = 0
+    memory_bytes: int | None = (
+        None  # measured by `--plan` alone: peak of the process, of the accelerator if there is one
+    )
+    seconds_per_step: float | None = None  # the same: of an optimiser step of the costliest kind, evaluations excluded
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """One `step` event: means since the previous one."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    token_loss: float  # nats per target token
+    learning_rate: float
+    grad_norm: float
+    tokens_per_second: float
+    eta_seconds: float
+    attention_loss: float | None = None  # before gamma
+    mass: float | None = None  # mean attention mass on allowed columns over supervised rows, layers, heads
+    gamma: float | None = None
+    guided: float | None = None  # share of steps with guided masking
+    supervised_rows: int = 0
+    mass_p10: float | None = None  # quantiles, to 0.001, of the rows' mean masses over layers and heads
+    mass_p50: float | None = None
+    mass_p90: float | None = None
+    ratio: float | None = None  # mean a1 over mean a0: attention on an allowed and on another visible column
+    memory_bytes: int = 0  # peak of the leading process so far: of the accelerator if there is one, else resident
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """The `finished` event."""
+
+    steps: int
+    seconds: float
+    adapter_sha256: str  # of adapter_model.safetensors; "" with tuning "full"
+    metrics: dict[str, dict[str, float]]  # split -> {"accuracy", "balanced_accuracy", "majority", ...}
+    model_sha256: str = ""  # of the manifest.json of merged/ or model/, which has those of all files
+    best_step: int | None = None  # after which the exported weights were made, where `best_metric` chose them
+
+
+def run_to_json(run: RunConfig) -> dict[str, Any]:
+    """RunConfig as JSON, every default written out, so that a run folder explains itself."""
+    return asdict(run)
+
+
+def run_from_json(value: dict[str, Any]) -> RunConfig:
+    """Inverse of run_to_json. Unknown or ill-typed fields raise InvalidInput naming the field."""
+    base = value.get("base")
+    if not isinstance(base, dict) or "source" not in base:
+        raise InvalidInput('config.json needs "base": {"name", "source"}', field="base")
+    return RunConfig(
+        base=BaseModelSpec(base.get("name") or base["source"], base["source"], base.get("revision")),
+        training=training_from_json(value.get("training", {})),
+        data_sha256=value.get("data_sha256", ""),
+        run_id=value.get("run_id", ""),
+    )
+
+
+def example_to_json(example: Example) -> dict[str, Any]:
+    """One line of train.jsonl."""
+    return {
+        "id": example.id,
+        "input": example.input,
+        "target": example.target,
+        "choices": list(example.choices),
+        "relations": [relation_to_json(r) for r in example.relations],
+    }
+
+
+def example_from_json(value: dict[str, Any]) -> Example:
+    """Inverse of example_to_json. `choices` and `relations` may be missing; spans are checked against the text."""
+    try:
+        example = Example(
+            input=value["input"],
+            target=value["target"],
+            id=str(value.get("id", "")),
+            choices=tuple(value.get("choices") or ()),
+            relations=tuple(relation_from_json(r) for r in value.get("relations") or ()),
+        )
+    except (KeyError, TypeError) as exc:
+        raise InvalidInput(f"not an example: {exc!r}") from exc
+    for relation in example.relations:
+        relation.check_against(example.text)
+    return example

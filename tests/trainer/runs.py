@@ -1,0 +1,59 @@
+"""Small run folders on `builtin:small`, and what came out of them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.stg import generate
+from core.domain.annotation import Example
+from core.domain.run_folder import BaseModelSpec, RunConfig, example_to_json, run_to_json
+from core.domain.training import TrainingConfig
+
+SMALL = BaseModelSpec("builtin:small", "builtin:small")
+
+
+def run_folder(folder: Path, config: TrainingConfig, *, train: Sequence[Example] | int = 24, test: int = 4) -> Path:
+    """A run folder; `train` is a list of examples or a number of generated ones."""
+    (folder / "eval").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(run_to_json(RunConfig(SMALL, config))))
+    examples = [*generate(train, seed=5)] if isinstance(train, int) else train
+    write_examples(folder / "train.jsonl", examples)
+    write_examples(folder / "eval" / "ood.jsonl", [*generate(test, seed=6, ood=True)])
+    return folder
+
+
+def write_examples(path: Path, examples: Sequence[Example]) -> None:
+    path.write_text("".join(json.dumps(example_to_json(example)) + "\n" for example in examples))
+
+
+def events_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The whole lines of a run's events, those of one type if given."""
+    path = folder / "events.jsonl"
+    text = path.read_text() if path.exists() else ""
+    events = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [event for event in events if kind in (None, event["type"])]
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """`python -m trainer FOLDER` as a process of its own, one thread."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", str(folder), *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class StopAfter:
+    """Says yes from its n-th asking on. The loop asks after every step, once more before the first."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps + 1
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0

@@ -1,0 +1,198 @@
+"""The picture of an answer's attention: right words, right numbers, one panel an adapter."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.domain.annotation import Example
+from core.domain.relations import Relation
+from core.domain.run_folder import BaseModelSpec, RunConfig, example_to_json
+from core.domain.spans import Span
+from core.domain.training import TrainingConfig
+from trainer.adapter import export_adapter
+from trainer.look import main
+from trainer.maps import attention_mass
+from trainer.model import add_lora, load_base
+from trainer.panels import look, look_at
+from trainer.words import words_of
+
+SMALL = BaseModelSpec("builtin:small", "builtin:small")
+INPUT = "Yellow fingers: 3, Smoking: 10 日本 $x^$ Answer: "
+_AT = INPUT.index("Smoking")
+# One target token, so that the answer's row is the only effect row.
+EXAMPLE = Example(
+    INPUT, "High", "e1", relations=(Relation(Span(len(INPUT), len(INPUT) + 4), (Span(_AT, _AT + len("Smoking: 10")),)),)
+)
+
+
+def test_words_are_split_at_white_space_and_causes_marked(small):
+    words = words_of(small.tokenizer, EXAMPLE)
+    assert words.labels == ["Yellow", "fingers:", "3,", "Smoking:", "10", "日本", "$x^$", "Answer:"]
+    assert words.is_cause == [False, False, False, True, True, False, False, False]
+    assert [words.word_of_token.tolist().count(word) for word in range(8)] == [1, 2, 2, 2, 1, 7, 4, 2]
+
+
+def test_an_example_without_relations_has_no_causes(small):
+    words = words_of(small.tokenizer, Example(INPUT, "High"))
+    assert not any(words.is_cause)
+    assert look("base", small.model, words).mass == 0
+
+
+def test_a_token_a_tokenizer_adds_is_a_word_of_its_own(small):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = load_base(SMALL).tokenizer
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|pad|> $A", special_tokens=[("<|pad|>", tokenizer.pad_token_id)]
+    )
+    words = words_of(tokenizer, EXAMPLE)
+    assert words.labels[:2] == ["<|pad|>", "Yellow"]
+    assert words.word_of_token[:2].tolist() == [0, 1]
+    assert words.is_cause[4:6] == [True, True]
+
+
+def test_numbers_are_those_of_attention_mass(small):
+    panel = look("base", small.model, words_of(small.tokenizer, EXAMPLE))
+    assert sum(panel.attention) == pytest.approx(1.0, abs=1e-5)
+    assert panel.mass == pytest.approx(attention_mass(small.model, small.tokenizer, [EXAMPLE]), abs=1e-6)
+
+
+@pytest.fixture
+def adapters(small, tmp_path) -> dict[str, Path]:
+    folders = {}
+    for seed, name in enumerate(("first", "second")):
+        config = TrainingConfig(seed=seed, lora_rank=2)
+        model = add_lora(load_base(SMALL).model, config)
+        with torch.no_grad():
+            for parameter, weight in model.named_parameters():
+                if ".lora_B." in parameter:
+                    weight.fill_(0.3)
+        folders[name] = tmp_path / name
+        run = RunConfig(SMALL, config)
+        export_adapter(model, small.tokenizer, folders[name], run=run, revision=None, metrics={})
+    return folders
+
+
+def test_one_panel_an_adapter_and_none_sees_another(adapters, tmp_path):
+    data = tmp_path / "examples.jsonl"
+    data.write_text(
+        json.dumps(example_to_json(Example("Smoking: 1", "x"))) + "\n" + json.dumps(example_to_json(EXAMPLE))
+    )
+    first, second = adapters.values()
+
+    def panels(*named: str) -> list[dict]:
+        out = tmp_path / "attention.png"
+        arguments = [part for adapter in named for part in ("--adapter", adapter)]
+        numbers = tmp_path / "numbers.json"
+        arguments += ["--base", "builtin:small", "--example", f"{data}:2", "--out", str(out), "--json", str(numbers)]
+        assert main(arguments) == 0
+        assert out.read_bytes().startswith(b"\x89PNG")
+        out.unlink()
+        return json.loads(numbers.read_text())["panels"]
+
+    alone = panels(f"b={second}")
+    together = panels(f"a={first}", str(second))
+    assert [panel["name"] for panel in together] == ["a", "second"]
+    assert together[1]["attention"] == alone[0]["attention"]
+    assert together[0]["attention"] != together[1]["attention"]
+
+
+def test_a_line_that_is_not_there_is_named(adapters, tmp_path, capsys):
+    data = tmp_path / "examples.jsonl"
+    data.write_text(json.dumps(example_to_json(EXAMPLE)))
+    arguments = ["--base", "builtin:small", "--adapter", str(adapters["first"]), "--out", str(tmp_path / "a.png")]
+    assert main([*arguments, "--example", f"{data}:2"]) == 1
+    assert "has 1 examples, not 2" in capsys.readouterr().err
+
+
+def test_heads_and_rows_are_those_of_the_full_maps(small):
+    words = words_of(small.tokenizer, EXAMPLE)
+    rows = [5, len(words.ids) - 1]
+    heads = look_at("base", small.model, words, rows)
+    assert heads.attention.shape == (2, 2, 4, len(words.labels))
+    maps = _eager(words)  # (L, H, T, T)
+    for place, row in enumerate(rows):
+        for word in range(len(words.labels)):
+            expected = maps[:, :, row, words.word_of_token == word].sum(-1)
+            np.testing.assert_allclose(heads.attention[place, :, :, word], expected, atol=1e-6)
+    one = heads.panel(row=0, layer=1, head=2)
+    assert one.attention == pytest.approx(heads.attention[0, 1, 2].tolist())
+    assert heads.panel().attention == pytest.approx(look("base", small.model, words).attention)
+
+
+def _eager(words) -> np.ndarray:
+    model = load_base(SMALL, attention="eager").model
+    with torch.no_grad():
+        maps = model(torch.from_numpy(words.ids).long()[None], output_attentions=True).attentions
+    return torch.cat(maps).numpy()
+
+
+EVIL = "Smoking: 1 </script><script>alert(1)</script> <img src=https://x.test/a> {{data}} Weight:"
+
+
+@pytest.fixture
+def page(adapters, tmp_path) -> str:
+    out = tmp_path / "attention.html"
+    asked = [str(adapters["first"]), "--text", EVIL, "--target", "<b>High</b> {{data}}", "--rows", "0", "-1"]
+    assert main([*asked, "--out", str(out), "--json", str(tmp_path / "numbers.json")]) == 0
+    return out.read_text()
+
+
+def test_the_page_loads_nothing_and_a_text_cannot_leave_its_place(page):
+    assert page.count("<script") == page.count("</script>") == 2
+    assert "<img" not in page
+    assert "<b>" not in page
+    assert "&lt;b&gt;High&lt;/b&gt; {{data}}" in page
+    assert "default-src 'none'" in page
+    data = _data(page)
+    outside = page.replace(re.search(r"<title>.*?</title>", page)[0], "")
+    assert not re.search(r"(src|href)=|url\(|@import|https?:", outside.split('id="data">')[0])
+    assert " ".join(data["words"]) == EVIL
+
+
+def test_the_page_holds_base_and_adapter_row_by_row(page, tmp_path):
+    data = _data(page)
+    assert [model["name"] for model in data["models"]] == ["base", "adapter"]
+    assert data["rows"] == [0, len(data["words"]) - 1]
+    panels = json.loads((tmp_path / "numbers.json").read_text())["panels"]
+    for model, panel in zip(data["models"], panels, strict=True):
+        attention = np.array(model["attention"])  # (R, L, H, W)
+        assert attention.shape == (2, 2, 4, len(data["words"]))
+        np.testing.assert_allclose(attention[-1].mean((0, 1)) / data["scale"], panel["attention"], atol=1e-3)
+        assert (attention[0, :, :, 0] == data["scale"]).all()  # the first word sees only itself
+    assert data["models"][0]["attention"] != data["models"][1]["attention"]
+
+
+def _data(page: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_an_adapter_is_drawn_beside_its_base_for_one_head(adapters, tmp_path):
+    asked = [str(adapters["first"]), "--text", INPUT, "--layer", "1", "--head", "3", "--out", str(tmp_path / "a.png")]
+    assert main([*asked, "--json", str(tmp_path / "n.json")]) == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert [panel["name"] for panel in json.loads((tmp_path / "n.json").read_text())["panels"]] == ["base", "adapter"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--layer", "2"], "there is no layer 2"),
+        (["--head", "-1"], "there is no head -1"),
+        (["--rows", "99"], "there is no word 99"),
+        (["--out", "x.pdf"], "must end in"),
+    ],
+)
+def test_what_is_not_there_is_named(adapters, tmp_path, capsys, asked, told):
+    arguments = [str(adapters["first"]), "--text", INPUT, "--out", str(tmp_path / "a.png"), *asked]
+    assert main(arguments) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_adapter_is_named(tmp_path, capsys):
+    assert main([str(tmp_path), "--text", INPUT, "--out", str(tmp_path / "a.html")]) == 1
+    assert "adapter_damaged" in capsys.readouterr().err

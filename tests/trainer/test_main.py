@@ -1,0 +1,109 @@
+"""`python -m trainer`: exit status and events."""
+
+import json
+
+import pytest
+
+from core.domain.run_folder import EXIT_FAILED, EXIT_FINISHED
+from core.domain.training import Method, TrainingConfig
+from tests.trainer.runs import events_of, run_folder, write_examples
+from trainer import __main__ as command
+from trainer.__main__ import main
+
+CONFIG = TrainingConfig(epochs=1, batch_size=8, lora_rank=4, method=Method.SFT)
+
+
+def test_a_run_leaves_events_and_an_adapter(tmp_path):
+    folder = run_folder(tmp_path / "run", CONFIG)
+    assert main([str(folder)]) == EXIT_FINISHED
+    kinds = [event["type"] for event in events_of(folder)]
+    assert kinds == ["plan", "step", "checkpoint", "evaluation", "finished"]
+    finished = events_of(folder)[-1]
+    assert finished["metrics"]["ood"].keys() >= {"accuracy", "balanced_accuracy", "majority"}
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_plan_trains_nothing(tmp_path, capsys):
+    folder = run_folder(tmp_path / "run", TrainingConfig(epochs=2, batch_size=8))
+    assert main([str(folder), "--plan"]) == EXIT_FINISHED
+    assert [event["type"] for event in events_of(folder)] == ["plan"]
+    assert events_of(folder)[0]["steps"] == 6
+    assert events_of(folder)[0]["supervised_rows"] > 0
+    assert events_of(folder)[0]["memory_bytes"] > 0
+    assert events_of(folder)[0]["seconds_per_step"] > 0
+    assert json.loads(capsys.readouterr().out).items() <= events_of(folder)[0].items()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "encoded.safetensors",
+        "eval",
+        "events.jsonl",
+        "train.jsonl",
+    ]
+
+
+def break_config(folder):
+    (folder / "config.json").write_text("{")
+
+
+def break_field(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["epochs"] = 0
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def break_base(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["base"]["source"] = str(folder / "nowhere")
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def break_line(folder):
+    with (folder / "train.jsonl").open("a") as file:
+        file.write("{\n")
+
+
+def remove_train(folder):
+    (folder / "train.jsonl").unlink()
+
+
+def empty_train(folder):
+    write_examples(folder / "train.jsonl", [])
+
+
+@pytest.mark.parametrize(
+    ("harm", "code"),
+    [
+        (break_config, "invalid_input"),
+        (break_field, "invalid_input"),
+        (break_base, "base_model_unavailable"),
+        (break_line, "invalid_input"),
+        (remove_train, "not_found"),
+        (empty_train, "invalid_input"),
+    ],
+)
+def test_what_is_wrong_is_told_as_an_event(tmp_path, harm, code, capsys):
+    folder = run_folder(tmp_path / "run", CONFIG)
+    harm(folder)
+    assert main([str(folder)]) == EXIT_FAILED
+    [event] = events_of(folder)
+    assert (event["type"], event["code"]) == ("failed", code)
+    assert code in capsys.readouterr().err
+
+
+def test_a_bug_is_told_as_internal_with_its_traceback_in_the_log_only(tmp_path, monkeypatch, capsys):
+    folder = run_folder(tmp_path / "run", CONFIG)
+
+    def bug(*args, **kwargs):
+        raise ZeroDivisionError("user text")
+
+    monkeypatch.setattr(command, "train", bug)
+    assert main([str(folder)]) == EXIT_FAILED
+    [event] = events_of(folder)
+    assert (event["code"], event["facts"]) == ("internal", {"error": "ZeroDivisionError"})
+    assert "user text" not in json.dumps(event)
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere")]) == EXIT_FAILED
+    assert "no folder" in capsys.readouterr().err

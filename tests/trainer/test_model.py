@@ -1,0 +1,266 @@
+"""Loading: what is found, what is refused and with which advice. LoRA: what is trained, and from which start."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.domain.run_folder import BaseModelSpec
+from core.domain.training import TrainingConfig
+from core.errors import BaseModelUnavailable, InvalidInput
+from trainer.base import export_small, small_files, small_revision
+from trainer.model import add_lora, load_base
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "c0ffee" + "0" * 34
+
+
+def _spec(source: str, revision: str | None = None) -> BaseModelSpec:
+    return BaseModelSpec("mine", source, revision)
+
+
+@pytest.fixture
+def exported(tmp_path) -> Path:
+    export_small(tmp_path / "small")
+    return tmp_path / "small"
+
+
+def _edit(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_builtin_and_its_export_are_the_same_model(small, exported):
+    assert small.revision == small_revision()
+    assert not small.model.training
+    assert small.model.dtype is torch.float32
+    local = load_base(_spec(str(exported)))
+    assert local.revision is None
+    ids = torch.arange(20, 60)[None]
+    with torch.no_grad():
+        assert torch.equal(local.model(input_ids=ids).logits, small.model(input_ids=ids).logits)
+
+
+def test_precision_is_obeyed(exported):
+    assert load_base(_spec(str(exported)), precision="bf16").model.dtype is torch.bfloat16
+
+
+def test_without_a_pad_token_eos_pads_and_no_embedding_is_added(exported):
+    tokenizer_config = json.loads((exported / "tokenizer_config.json").read_text())
+    del tokenizer_config["pad_token"]
+    (exported / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    base = load_base(_spec(str(exported)))
+    assert base.tokenizer.pad_token_id == base.tokenizer.eos_token_id
+    assert base.model.get_input_embeddings().num_embeddings == base.model.config.vocab_size == len(base.tokenizer)
+
+
+def test_neither_pad_nor_eos_is_refused(exported):
+    tokenizer_config = json.loads((exported / "tokenizer_config.json").read_text())
+    del tokenizer_config["pad_token"], tokenizer_config["eos_token"]
+    (exported / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    with pytest.raises(BaseModelUnavailable, match="neither a pad nor an EOS"):
+        load_base(_spec(str(exported)))
+
+
+def test_a_slow_tokenizer_is_refused(exported):
+    (exported / "tokenizer.json").unlink()
+    (exported / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    with pytest.raises(BaseModelUnavailable, match="slow one, without offsets"):
+        load_base(_spec(str(exported)))
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "./nowhere", "../nowhere", "~/nowhere-at-all"])
+def test_a_missing_folder_never_asks_the_hub(source):
+    with pytest.raises(BaseModelUnavailable, match="no such folder") as caught:
+        load_base(_spec(source))
+    assert caught.value.facts["source"] == source
+
+
+def test_a_folder_without_config_is_named(tmp_path):
+    with pytest.raises(BaseModelUnavailable, match=r"no config\.json"):
+        load_base(_spec(str(tmp_path)))
+
+
+def test_pickled_weights_are_never_read(exported, small):
+    (exported / "model.safetensors").unlink()
+    torch.save(small.model.state_dict(), exported / "pytorch_model.bin")
+    with pytest.raises(BaseModelUnavailable, match="cannot be loaded"):
+        load_base(_spec(str(exported)))
+
+
+def test_code_that_comes_with_a_model_is_never_run(exported, tmp_path):
+    witness = tmp_path / "ran"
+    (exported / "evil.py").write_text(
+        f"open({str(witness)!r}, 'w').close()\nclass Evil: pass\nclass EvilConfig: pass\n"
+    )
+    _edit(
+        exported / "config.json",
+        model_type="evil",
+        auto_map={"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.Evil"},
+    )
+    with pytest.raises(BaseModelUnavailable):
+        load_base(_spec(str(exported)))
+    assert not witness.exists()
+
+
+def test_torn_weights_are_refused(exported):
+    weights = exported / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BaseModelUnavailable, match="cannot be loaded"):
+        load_base(_spec(str(exported)))
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as snapshot_download speaks: one public model, one gated, the rest unknown."""
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool):
+        path = self.path.split("?")[0]
+        if path.startswith("/api/models/org/small/tree/"):
+            self._send(json.dumps([_listed(name) for name in _published()]).encode(), body=body)
+        elif path in ("/api/models/org/small/revision/main", f"/api/models/org/small/revision/{COMMIT}"):
+            names = [{"rfilename": name} for name in _published()]
+            self._send(json.dumps({"id": "org/small", "sha": COMMIT, "siblings": names}).encode(), body=body)
+        elif path.startswith("/org/small/resolve/"):
+            name = path.rsplit("/", 1)[1]
+            content = _published()[name]
+            self._send(content, body=body, headers={"ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT})
+        elif "/org/small/" in path:
+            self._send(b"", status=404, body=body, headers={"X-Error-Code": "RevisionNotFound"})
+        elif "/org/gated" in path:
+            self._send(b"", status=403, body=body, headers={"X-Error-Code": "GatedRepo"})
+        else:
+            self._send(b"", status=404, body=body, headers={"X-Error-Code": "RepoNotFound"})
+
+    def _send(self, content: bytes, *, body: bool, status: int = 200, headers: dict[str, str] | None = None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+def _published() -> dict[str, bytes]:
+    return small_files() | {"pytorch_model.bin": b"a pickle", "modeling_evil.py": b"raise SystemExit('ran')"}
+
+
+def _listed(name: str) -> dict[str, object]:
+    content = _published()[name]
+    return {"type": "file", "path": name, "size": len(content), "oid": _etag(content)}
+
+
+def _etag(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
+
+
+_LOAD = """
+import json, sys
+from pathlib import Path
+from core.domain.run_folder import BaseModelSpec
+from core.errors import BaseModelUnavailable
+from trainer.model import load_base
+found = []
+for source, revision in json.loads(sys.argv[1]):
+    try:
+        base = load_base(BaseModelSpec("mine", source, revision))
+        names = sorted(path.name for path in Path(base.model.name_or_path).iterdir())
+        found.append({"revision": base.revision, "files": names})
+    except BaseModelUnavailable as exc:
+        found.append({"error": exc.message})
+print(json.dumps(found))
+"""
+
+
+def _load_from_hub(endpoint: str, home: Path, *wanted: tuple[str, str | None]) -> list[dict]:
+    """In a process of its own, since the hub's client reads its endpoint once, at import."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "-c", _LOAD, json.dumps(wanted)]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_hub_ids(tmp_path):
+    """A model is pinned to its commit and only its safe files are fetched; each failure has its own advice."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    try:
+        found, again, gated, unknown, unpublished = _load_from_hub(
+            endpoint,
+            tmp_path,
+            ("org/small", None),
+            ("org/small", COMMIT),
+            ("org/gated", None),
+            ("org/nothing", None),
+            ("org/small", "v9"),
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found == {"revision": COMMIT, "files": sorted(n for n in small_files() if n != "README.md")}
+    assert again == found
+    assert "gated" in gated["error"]
+    assert "HF_TOKEN" in gated["error"]
+    assert "neither a folder here nor a model" in unknown["error"]
+    assert "no revision 'v9'" in unpublished["error"]
+    # The server is gone: what is in the cache still loads, by commit; anything else names the network.
+    cached, unreachable = _load_from_hub(endpoint, tmp_path, ("org/small", COMMIT), ("org/other", None))
+    assert cached == found
+    assert "hub cannot be reached" in unreachable["error"]
+
+
+def test_lora_trains_its_own_weights_alone(exported):
+    model = add_lora(load_base(_spec(str(exported))).model, TrainingConfig(lora_rank=4))
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert len(trained) == 2 * 14
+    assert all(".lora_A." in name or ".lora_B." in name for name in trained)
+    assert not any("lm_head" in name or "embed" in name for name in trained)
+
+
+def test_lora_starts_as_the_base_and_from_its_seed_alone(exported):
+    def started(seed: int, noise: int) -> dict[str, torch.Tensor]:
+        model = load_base(_spec(str(exported))).model
+        torch.manual_seed(noise)
+        expected = torch.rand(1)
+        torch.manual_seed(noise)
+        adapted = add_lora(model, TrainingConfig(seed=seed))
+        assert torch.equal(torch.rand(1), expected), "the global generator was touched"
+        ids = torch.arange(20, 40)[None]
+        with torch.no_grad(), adapted.disable_adapter():
+            base_logits = adapted(input_ids=ids).logits
+        with torch.no_grad():
+            assert torch.equal(adapted(input_ids=ids).logits, base_logits)
+        return {name: weight for name, weight in adapted.named_parameters() if ".lora_A." in name}
+
+    first, same, other = started(0, noise=1), started(0, noise=2), started(1, noise=1)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_lora_targets_by_name(exported):
+    model = add_lora(load_base(_spec(str(exported))).model, TrainingConfig(lora_targets="q_proj, v_proj"))
+    adapted = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name, w in model.named_parameters() if w.requires_grad}
+    assert adapted == {"q_proj", "v_proj"}
+
+
+def test_an_unknown_lora_target_is_named(exported):
+    with pytest.raises(InvalidInput, match="no module named 'q_poj'"):
+        add_lora(load_base(_spec(str(exported))).model, TrainingConfig(lora_targets="q_poj,v_proj"))

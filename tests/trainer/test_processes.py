@@ -1,0 +1,91 @@
+"""Several processes, and steps that do not fit: the same training."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.domain.run_folder import RunConfig
+from core.domain.training import ObjectiveConfig, TrainingConfig
+from core.errors import OutOfMemory
+from tests.trainer.runs import SMALL, events_of, run_folder
+from trainer.events import EventLog
+from trainer.train import train
+
+CONFIG = TrainingConfig(
+    epochs=2,
+    batch_size=8,
+    lora_rank=4,
+    log_every=1,
+    evaluate_every=4,
+    best_metric="ood.accuracy",
+    patience=3,
+    objective=ObjectiveConfig(gamma_from=0, gamma_full=0.2),
+)
+EXAMPLES = 26  # the last step of an epoch has 2
+METRICS = ("loss", "token_loss", "attention_loss", "mass", "ratio", "grad_norm", "supervised_rows", "gamma", "guided")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = run_folder(tmp_path_factory.mktemp("runs") / "alone", CONFIG, train=EXAMPLES)
+    return train(RunConfig(SMALL, CONFIG), folder, EventLog(folder / "events.jsonl"), reload_check=False), folder
+
+
+def assert_same_steps(folder, alone):
+    ours, theirs = events_of(folder, "step"), events_of(alone[1], "step")
+    assert [event["step"] for event in ours] == [event["step"] for event in theirs] == list(range(1, 9))
+    for mine, wanted in zip(ours, theirs, strict=True):
+        for metric in METRICS:
+            assert mine[metric] == pytest.approx(wanted[metric], rel=2e-3, abs=1e-6), (metric, mine["step"])
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path, alone):
+    folder = run_folder(tmp_path / "run", replace(CONFIG, batch_size=4), train=EXAMPLES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*command, "-m", "trainer", str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same_steps(folder, alone)
+    assert [event["type"] for event in events_of(folder)].count("finished") == 1
+    finished = events_of(folder, "finished")[0]
+    assert (finished["metrics"], finished["best_step"]) == (alone[0].metrics, alone[0].best_step)
+
+
+def test_a_step_that_does_not_fit_is_cut_into_smaller_ones(tmp_path, alone, monkeypatch):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    limit_memory(monkeypatch, examples=2)
+    run, events = RunConfig(SMALL, CONFIG), EventLog(folder / "events.jsonl")
+    result = train(run, folder, events, reload_check=False)
+    assert [event["facts"]["batch_size"] for event in events_of(folder, "warning")] == [4, 2]
+    assert_same_steps(folder, alone)
+    assert result.metrics == alone[0].metrics
+
+
+def test_one_example_too_large_has_its_own_code(tmp_path, monkeypatch):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    limit_memory(monkeypatch, examples=0)
+    with pytest.raises(OutOfMemory) as caught:
+        train(RunConfig(SMALL, CONFIG), folder, EventLog(folder / "events.jsonl"), reload_check=False)
+    assert caught.value.facts == {"batch_size": 1}
+
+
+def limit_memory(monkeypatch, *, examples):
+    """Let backward passes over more examples than this run out of memory, as CUDA says it."""
+    whole = torch.nn.functional.cross_entropy
+
+    def limited(logits, labels, **options):
+        if len(labels) > examples * 4:  # at most four scored positions an example
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(logits, labels, **options)
+
+    monkeypatch.setattr("trainer.tuner.cross_entropy", limited)

@@ -1,0 +1,119 @@
+"""Whatever stops a run, it goes on as if nothing had happened: the adapter's bytes are the same."""
+
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.stg import generate
+from core.domain.run_folder import EXIT_FINISHED, EXIT_INTERRUPTED, RunConfig
+from core.domain.training import TrainingConfig
+from core.errors import CheckpointMismatch
+from tests.trainer.runs import SMALL, StopAfter, events_of, run_folder, start, write_examples
+from trainer.checkpoints import newest_checkpoint, save_checkpoint
+from trainer.events import EventLog
+from trainer.fingerprint import fingerprint_of, require_same
+from trainer.train import train
+
+# 7 steps an epoch, the last a short one; dropout, so that generators matter; rows guided and not.
+CONFIG = TrainingConfig(
+    epochs=2, batch_size=2, gradient_accumulation=2, lora_rank=4, lora_dropout=0.2, checkpoint_every=3, log_every=1
+)
+EXAMPLES = 26
+
+
+def finish(folder, should_stop=lambda: False):
+    run, events = RunConfig(SMALL, CONFIG), EventLog(folder / "events.jsonl")
+    return train(run, folder, events, should_stop=should_stop, reload_check=False)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return finish(run_folder(tmp_path_factory.mktemp("runs") / "whole", CONFIG, train=EXAMPLES))
+
+
+@pytest.mark.parametrize("step", [1, 3, 6, 7, 8, 14])
+def test_stopped_after_any_step_it_ends_the_same(tmp_path, uninterrupted, step):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    assert finish(folder, StopAfter(step)) is None
+    assert events_of(folder, "checkpoint")[-1]["step"] == step
+    assert not (folder / "adapter").exists()
+    result = finish(folder)
+    assert result.steps == uninterrupted.steps == 14
+    assert result.adapter_sha256 == uninterrupted.adapter_sha256
+    assert result.metrics == uninterrupted.metrics
+    assert events_of(folder, "step")[-1]["step"] == 14
+
+
+def test_a_torn_checkpoint_costs_an_interval_not_the_run(tmp_path, uninterrupted):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    assert finish(folder, StopAfter(8)) is None
+    newest = newest_checkpoint(folder / "checkpoints")
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert newest_checkpoint(folder / "checkpoints").name == "step-00000006"
+    assert finish(folder).adapter_sha256 == uninterrupted.adapter_sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "examples", "differs"),
+    [
+        ({"learning_rate": 1e-4}, EXAMPLES, ["config"]),
+        ({"batch_size": 4, "gradient_accumulation": 1}, EXAMPLES, ["config"]),
+        ({}, EXAMPLES + 2, ["data"]),
+        ({"seed": 1}, EXAMPLES + 2, ["config", "data"]),
+    ],
+)
+def test_another_runs_checkpoints_are_refused(tmp_path, change, examples, differs):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    assert finish(folder, StopAfter(1)) is None
+    write_examples(folder / "train.jsonl", [*generate(examples, seed=5)])
+    run = RunConfig(SMALL, replace(CONFIG, **change))
+    with pytest.raises(CheckpointMismatch) as caught:
+        train(run, folder, EventLog(folder / "events.jsonl"), reload_check=False)
+    assert caught.value.facts == {"checkpoint": "step-00000001", "differs": differs}
+
+
+def test_another_base_is_refused(tmp_path):
+    run = RunConfig(SMALL, CONFIG)
+    (tmp_path / "train.jsonl").write_text("")
+    path = save_checkpoint(tmp_path / "c", 1, lambda folder: None, fingerprint_of(run, tmp_path, "a"))
+    require_same(path, fingerprint_of(run, tmp_path, "a"))
+    with pytest.raises(CheckpointMismatch, match="another base;"):
+        require_same(path, fingerprint_of(run, tmp_path, "b"))
+    with pytest.raises(CheckpointMismatch, match="config and base and data"):
+        require_same(save_checkpoint(tmp_path / "d", 1, lambda folder: None), fingerprint_of(run, tmp_path, "a"))
+
+
+def test_the_pace_may_change_between_attempts(tmp_path, uninterrupted):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    assert finish(folder, StopAfter(4)) is None
+    run = RunConfig(SMALL, replace(CONFIG, log_every=5, checkpoint_every=100))
+    result = train(run, folder, EventLog(folder / "events.jsonl"), reload_check=False)
+    assert result.adapter_sha256 == uninterrupted.adapter_sha256
+
+
+def test_seeds_matter(tmp_path, uninterrupted):
+    config = replace(CONFIG, seed=1)
+    folder = run_folder(tmp_path / "run", config, train=EXAMPLES)
+    other = train(RunConfig(SMALL, config), folder, EventLog(folder / "events.jsonl"), reload_check=False)
+    assert other.adapter_sha256 != uninterrupted.adapter_sha256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_killed_can_be_started_again(tmp_path, uninterrupted, how):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    process = start(folder)
+    while not events_of(folder, "checkpoint"):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+    process.send_signal(how)
+    _, errors = process.communicate()
+    assert process.returncode == (EXIT_INTERRUPTED if how is signal.SIGTERM else -signal.SIGKILL), errors
+    assert not events_of(folder, "finished")
+    again = start(folder)
+    _, errors = again.communicate()
+    assert again.returncode == EXIT_FINISHED, errors
+    assert events_of(folder, "finished")[0]["adapter_sha256"] == uninterrupted.adapter_sha256

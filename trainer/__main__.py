@@ -1,0 +1,110 @@
+"""`python -m trainer RUN_DIR`: run, or go on with, one training run. See core.domain.run_folder for the folder.
+
+On several GPUs: `torchrun --nproc-per-node N -m trainer RUN_DIR`.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from core.domain.run_folder import EXIT_FAILED, EXIT_FINISHED, EXIT_INTERRUPTED, run_from_json
+from core.errors import CausewayError, InvalidInput
+from trainer.events import EventLog
+from trainer.train import plan, train
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    if not options.run_dir.is_dir():
+        print(f"there is no folder {options.run_dir}", file=sys.stderr)
+        return EXIT_FAILED
+    _keep_freed_memory()
+    leads = os.environ.get("RANK", "0") == "0"  # as torchrun says
+    events = EventLog(options.run_dir / "events.jsonl", leads=leads)
+    stop = _StopRequest()
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        run = run_from_json(_config_of(options.run_dir))
+        if options.plan:
+            planned = plan(run, options.run_dir, events)
+            if leads:
+                print(json.dumps(asdict(planned), indent=2))
+            return EXIT_FINISHED
+        result = train(run, options.run_dir, events, should_stop=stop.is_set)
+    except CausewayError as error:
+        _tell(events, error)
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 (the last place where it can still be told)
+        traceback.print_exc()
+        _tell(events, CausewayError("the trainer hit a bug; its traceback is in the log", error=type(error).__name__))
+        return EXIT_FAILED
+    return EXIT_INTERRUPTED if result is None else EXIT_FINISHED
+
+
+def _tell(events: EventLog, error: CausewayError) -> None:
+    print(f"{error.code}: {error.message}", file=sys.stderr)
+    try:
+        events.failed(error)
+    except OSError as exc:  # a full disk, most likely what failed the run in the first place
+        print(f"events.jsonl could not take this: {exc.strerror}", file=sys.stderr)
+
+
+class _StopRequest:
+    """A signal handler that only remembers that it was called."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self, _signum: int, _frame: FrameType | None) -> None:
+        self._asked = True
+
+    def is_set(self) -> bool:
+        return self._asked
+
+
+def _config_of(folder: Path) -> dict[str, object]:
+    try:
+        value = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as exc:
+        raise InvalidInput("the run folder has no readable config.json", file="config.json") from exc
+    if not isinstance(value, dict):
+        raise InvalidInput("config.json must hold an object", file="config.json")
+    return value
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next ones.
+
+    By default it returns each to the kernel, which clears it page by page when it is asked for again: up to a fifth of
+    the time of a small model's step. Other C libraries have no such setting.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the largest that glibc accepts
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Fine-tune a LoRA adapter from a run folder, or go on from its newest checkpoint.",
+        epilog=f"Exit status: {EXIT_FINISHED} finished, {EXIT_FAILED} failed (events.jsonl says why), "
+        f"{EXIT_INTERRUPTED} stopped by SIGTERM after a checkpoint; run it again to go on.",
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="holds config.json, train.jsonl and eval/")
+    parser.add_argument("--plan", action="store_true", help="count tokens, rows and steps, measure a step, then stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""May our attention stand in for a base model's own? Decided by what the model does, never by its name.
+
+Registering an attention function is not enough to be right: a model may never call it, or may hand it only part of its
+arithmetic (gpt_oss loses its sinks so, silently). So the model answers one left-padded batch with its own eager
+attention and with ours, and is refused unless both agree.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
+
+from core.errors import ModelNotSupported
+from trainer.attention import RowStatistics, Supervision, causeway_attention
+
+_NAME = "causeway_admission"
+_LENGTH = 24  # tokens of the longer text
+_PADDING = 5  # tokens to the left of the shorter one
+_LONGEST_WINDOW = 512  # a sliding window up to here is made to slide
+
+# Largest difference of two logits, as a share of the largest logit.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
+
+
+def check_attention(model: PreTrainedModel) -> None:
+    """Refuse a model that `trainer.attention` would be wrong on. The model comes back as it was.
+
+    Raises
+    ------
+    ModelNotSupported
+        Our function did not run exactly once per attention layer, its logits differ from those of eager attention (for
+        the kernel's output or for recomputed rows), the model raised with it, or attention dropout is above 0.
+    """
+    before, training = model.config._attn_implementation, model.training  # noqa: SLF001 - there is no getter
+    ids, seen = _left_padded(model)
+    AttentionInterface.register(_NAME, _witnessed)
+    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    try:
+        with torch.inference_mode(), torch.random.fork_rng():
+            _compare(model, ids, seen)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as exc:
+        raise _refused(model, f"it does not run with replaced attention ({exc})") from exc
+    finally:
+        model.train(training)
+        model.set_attn_implementation(before)
+
+
+@dataclass(slots=True)
+class _Witness:
+    """Which attention modules called our function, in order, and the dropout they asked for."""
+
+    callers: list[int] = field(default_factory=list)
+    dropout: float = 0.0
+
+
+def _compare(model: PreTrainedModel, ids: Tensor, seen: Tensor) -> None:
+    layers = model.config.get_text_config().num_hidden_layers
+    model.train(mode=False)
+    model.set_attn_implementation("eager")
+    native = _logits(model, ids, seen)
+    model.set_attn_implementation(_NAME)
+    # Every row is recomputed and replaced, each seeing all it could see anyway: nothing may change.
+    index = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    allowed = torch.ones(*ids.shape, ids.shape[1], dtype=torch.bool, device=ids.device)
+    everything = Supervision(index, valid=seen.bool(), allowed=allowed, guided=True)
+    for how, supervision in (("its output", None), ("recomputed rows", everything)):
+        witness = _Witness()
+        ours = _logits(model, ids, seen, witness=witness, supervision=supervision)
+        if len(witness.callers) != layers or len(set(witness.callers)) != layers:
+            raise _refused(
+                model, f"{len(witness.callers)} calls reached our attention, one in each of {layers} is needed"
+            )
+        _require_equal(model, native[seen.bool()], ours[seen.bool()], how)
+    model.train()
+    witness = _Witness()
+    _logits(model, ids, seen, witness=witness)
+    if witness.dropout > 0:
+        raise _refused(model, f"attention dropout is {witness.dropout}; set it to 0 in the base model's config")
+
+
+def _require_equal(model: PreTrainedModel, native: Tensor, ours: Tensor, how: str) -> None:
+    difference = float((native - ours).abs().max() / native.abs().max())
+    tolerance = TOLERANCE[model.dtype]
+    if not difference <= tolerance:  # a NaN is refused too
+        raise _refused(
+            model,
+            f"its own attention does more than ours: for {how} logits differ by {difference:.1e} of the largest, "
+            f"{tolerance:.0e} is allowed",
+        )
+
+
+def _witnessed(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    witness: _Witness,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, RowStatistics | None]:
+    witness.callers.append(id(module))
+    witness.dropout = max(witness.dropout, dropout)
+    return causeway_attention(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
+
+
+def _logits(model: PreTrainedModel, ids: Tensor, seen: Tensor, **kwargs: Any) -> Tensor:
+    logits: Tensor = model(input_ids=ids, attention_mask=seen, use_cache=False, **kwargs).logits
+    return logits.float()
+
+
+def _left_padded(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """(2, T) token ids and attention mask; the second text is shorter and padded on the left."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or 0
+    length = max(_LENGTH, window + _PADDING) if window <= _LONGEST_WINDOW else _LENGTH
+    # Spread over the vocabulary, all different in a small one too: 7919 is a prime.
+    ids = torch.arange(1, 2 * length + 1, device=model.device).view(2, length) * 7919 % config.vocab_size
+    seen = torch.ones_like(ids)
+    seen[1, :_PADDING] = 0
+    return ids, seen
+
+
+def _refused(model: PreTrainedModel, reason: str) -> ModelNotSupported:
+    return ModelNotSupported(
+        f"{type(model).__name__} is not supported by cat: {reason}", model=type(model).__name__, reason=reason
+    )

@@ -1,0 +1,134 @@
+"""What a model looks at: the attention of chosen rows over the words of a text, base model against adapter.
+
+    python -m trainer.look ADAPTER --text TEXT [--rows -1 5 ...] [--layer L] [--head H] --out x.png|x.html
+    python -m trainer.look --base NAME --adapter sft=DIR --adapter cat=DIR --example FILE.jsonl[:LINE] --out ...
+
+The first compares an adapter with the base model that its config names, the second adapters with each other. A PNG has
+one panel a model, for one row, a layer and head or the mean over them; an HTML file lets any row, layer and head be
+chosen, and loads nothing from elsewhere. Attention is the model's own eager one.
+"""
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers.utils.logging import disable_progress_bar
+
+from core.domain.annotation import Example
+from core.domain.run_folder import BaseModelSpec
+from core.errors import CausewayError, InvalidInput
+from trainer.adapter import base_of, load_adapter
+from trainer.examples import read_examples
+from trainer.model import load_base
+from trainer.page import write_page
+from trainer.panels import Heads, look_at
+from trainer.picture import draw
+from trainer.words import Words, words_of
+
+_LONGEST_TITLE = 60  # characters of the answer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command above. Errors that a user can mend go to stderr, exit 1."""
+    options = _parser().parse_args(arguments)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        _look(options)
+    except CausewayError as exc:
+        print(f"{exc.code}: {exc.message}", file=sys.stderr)  # noqa: T201 - a command's own output
+        return 1
+    return 0
+
+
+def _look(options: argparse.Namespace) -> None:
+    if options.out.suffix not in (".png", ".html"):
+        raise InvalidInput("--out must end in .png or .html", field="out")
+    if options.folder is None and options.base is None:
+        raise InvalidInput("name an ADAPTER, or a --base", field="adapter")
+    example = _example_at(options.example) if options.example else Example(options.text, options.target)
+    spec = base_of(options.folder) if options.folder else BaseModelSpec(options.base, options.base, options.revision)
+    adapters = [("adapter", options.folder)] if options.folder else [_named(one) for one in options.adapter]
+    base = load_base(spec)
+    words = words_of(base.tokenizer, example, chat_template=options.chat_template)
+    rows = _positions(words, options.rows)
+    heads = [look_at("base", base.model, words, rows)] if options.folder else []
+    model: Any = base.model
+    for name, folder in adapters:
+        adapted = load_adapter(model, folder)
+        heads.append(look_at(name, adapted, words, rows))
+        model = adapted.unload()
+    _write(options, words, heads, rows, target=example.target.strip())
+
+
+def _write(
+    options: argparse.Namespace, words: Words, heads: Sequence[Heads], rows: Sequence[int], *, target: str
+) -> None:
+    answer = f" when it answers “{textwrap.shorten(target, _LONGEST_TITLE)}”" if target else ""
+    title = f"What the model looks at{answer}"
+    panels = [one.panel(layer=options.layer, head=options.head) for one in heads]
+    if options.out.suffix == ".html":
+        write_page(words, heads, rows, title=title, out=options.out)
+    else:
+        places = [f"{what} {number}" for what in ("layer", "head") if (number := getattr(options, what)) is not None]
+        seen = ", ".join(places) or "mean of layers and heads"
+        draw(words, panels, title=title, scale=f"attention, {seen}", out=options.out)
+    if options.json:
+        numbers = {"words": words.labels, "is_cause": words.is_cause, "panels": [asdict(panel) for panel in panels]}
+        options.json.write_text(json.dumps(numbers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _positions(words: Words, chosen: Sequence[int]) -> list[int]:
+    """The last token of each chosen word: the one that has read the whole word."""
+    count = len(words.labels)
+    for number in chosen:
+        if not -count <= number < count:
+            raise InvalidInput(f"there is no word {number}: the text has {count}", field="rows")
+    last_tokens = np.flatnonzero(np.diff(words.word_of_token, append=count))
+    return [int(last_tokens[number]) for number in chosen]
+
+
+def _example_at(place: str) -> Example:
+    """The example of FILE.jsonl:LINE, counted from 1 without empty lines; the first one without :LINE."""
+    name, _, line = place.rpartition(":")
+    path, number = (Path(name), int(line)) if name and line.isdigit() else (Path(place), 1)
+    examples = read_examples(path)
+    if not 0 < number <= len(examples):
+        raise InvalidInput(f"{path} has {len(examples)} examples, not {number}", line=number)
+    return examples[number - 1]
+
+
+def _named(adapter: str) -> tuple[str, Path]:
+    name, separator, folder = adapter.partition("=")
+    return (name, Path(folder)) if separator else (Path(adapter).name, Path(adapter))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer.look", description="Draw what a model looks at.")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="ADAPTER", help="compared with its own base model")
+    parser.add_argument("--base", help="builtin:small, a folder, or a hub id")
+    parser.add_argument("--revision", help="of a hub id")
+    parser.add_argument("--adapter", action="append", default=[], metavar="[NAME=]DIR", help="may be repeated")
+    text = parser.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", help="up to where the answer begins")
+    text.add_argument("--example", "--data", metavar="FILE.jsonl[:LINE]", help="the first line if none")
+    parser.add_argument("--target", default="", help="the answer to --text, for the title")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[-1], metavar="WORD", help="counted from 0, or from the end: -1 is the "
+        "row that predicts the answer; a PNG shows the last of them",
+    )  # fmt: skip
+    parser.add_argument("--layer", type=int, help="from 0; the mean over all if none")
+    parser.add_argument("--head", type=int, help="from 0; the mean over all if none")
+    parser.add_argument("--chat-template", action="store_true", help="as the adapters were trained with")
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG|HTML")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of the panels there too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Loading a base model by name, and putting LoRA on it."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from core.domain.run_folder import BaseModelSpec
+from core.domain.training import TrainingConfig, Tuning
+from core.errors import BaseModelUnavailable, ExtraMissing, InvalidInput
+from trainer.base import SMALL, small_folder, small_revision
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+_HUB_DUPLICATES = ["original/*", "onnx/*", "consolidated*"]  # the same weights in other formats
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBase:
+    """A base model in evaluation mode, its fast tokenizer, and exactly which version they are."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    revision: str | None  # commit of a hub id, digest of builtin:small, None for a local folder
+
+
+def load_base(
+    spec: BaseModelSpec, *, precision: str = "auto", attention: str | None = None, four_bit: bool = False
+) -> LoadedBase:
+    """Load `builtin:small`, a local folder or a hub id. No remote code, no pickled weights.
+
+    Parameters
+    ----------
+    precision
+        "fp32", "bf16", or "auto": bf16 on a GPU that has it, else fp32.
+    attention
+        Name of the attention implementation; None for the model's own default.
+    four_bit
+        Hold the linear layers in 4 bits (NF4, double quantisation, as in QLoRA, arXiv 2305.14314).
+
+    Raises
+    ------
+    ExtraMissing
+        4 bits without the extra `qlora`.
+    BaseModelUnavailable
+        There is no such folder, hub id or revision, access is denied, the hub cannot be reached, or what is there is
+        not a causal language model with safetensors weights and a fast tokenizer.
+    """
+    folder, revision = _locate(spec)
+    tokenizer = _load(spec, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    if not tokenizer.is_fast:
+        raise _unavailable(spec, "its tokenizer is a slow one, without offsets; convert it to a tokenizer.json")
+    _ensure_padding(spec, tokenizer)
+    device = _device()
+    model = _load(
+        spec,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=_dtype(precision),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            quantization_config=_four_bits(_dtype(precision)) if four_bit else None,
+            device_map={"": device} if four_bit else None,  # quantised while it is loaded, and never moved
+        ),
+    )
+    if four_bit:
+        _keep_gradients(model)
+    else:
+        model = model.to(device)
+    return LoadedBase(model.eval(), tokenizer, revision)
+
+
+def make_trainable(model: PreTrainedModel, config: TrainingConfig) -> PreTrainedModel | PeftModel:
+    """Mark what `config.tuning` trains: a fresh LoRA adapter, or every weight. Raises as add_lora does."""
+    if config.tuning is Tuning.FULL:
+        return model.requires_grad_(requires_grad=True)
+    if config.tuning is Tuning.QLORA:
+        # Norms and other small weights in fp32. Trainer turns activation checkpointing on, not this.
+        prepare: Callable[..., PreTrainedModel] = prepare_model_for_kbit_training
+        model = prepare(model, use_gradient_checkpointing=False)
+    return add_lora(model, config)
+
+
+def add_lora(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
+    """Put a fresh LoRA adapter on `model`; every other parameter is frozen.
+
+    A is drawn from `config.seed` alone, whatever the state of the global generator, and B is zero. No bias, no DoRA, no
+    whole modules are saved: what vLLM would refuse.
+
+    Raises
+    ------
+    InvalidInput
+        When `config.lora_targets` names a module that the model does not have.
+    """
+    names = [name.strip() for name in config.lora_targets.split(",") if name.strip()]
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear" if names == ["all-linear"] else names,
+        bias="none",
+        use_dora=False,
+    )
+    for name in names if names != ["all-linear"] else ():
+        if not any(module == name or module.endswith(f".{name}") for module, _ in model.named_modules()):
+            raise InvalidInput(f"the base model has no module named {name!r}", field="config.lora_targets")
+    with torch.random.fork_rng(devices=[]), no_false_alarm():
+        torch.manual_seed(config.seed)
+        return get_peft_model(model, lora)
+
+
+@contextmanager
+def no_false_alarm() -> Iterator[None]:
+    """While peft wraps a model: peft 0.21 asks transformers 5.23 for a property by its old name, which warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+def _locate(spec: BaseModelSpec) -> tuple[Path, str | None]:
+    """The folder that holds the model's files, downloaded where needed, and its revision."""
+    if spec.source == SMALL:
+        return small_folder(), small_revision()
+    path = Path(spec.source).expanduser()
+    if (path / "config.json").is_file():
+        return path, None
+    if path.is_dir():
+        raise _unavailable(spec, "the folder has no config.json; point it at a model saved with save_pretrained")
+    if path.is_absolute() or spec.source.startswith(("./", "../", "~")):
+        raise _unavailable(spec, "there is no such folder")
+    snapshot = _load(
+        spec,
+        lambda: snapshot_download(
+            spec.source, revision=spec.revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_DUPLICATES
+        ),
+    )
+    return Path(snapshot), Path(snapshot).name  # the hub's cache names a snapshot by its commit
+
+
+def _ensure_padding(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Pad with EOS where there is no pad token: attention mask and labels hide it, and embeddings are never resized."""
+    if tokenizer.pad_token_id is not None:
+        return
+    if tokenizer.eos_token_id is None:
+        raise _unavailable(spec, "its tokenizer has neither a pad nor an EOS token; name one in tokenizer_config.json")
+    tokenizer.pad_token = tokenizer.eos_token
+
+
+def _load(spec: BaseModelSpec, load: Callable[[], Any]) -> Any:
+    """Run `load` with the libraries' errors translated."""
+    try:
+        return load()
+    except GatedRepoError as exc:
+        raise _unavailable(spec, "access to it is gated; ask for access on its page and set HF_TOKEN") from exc
+    except RevisionNotFoundError as exc:
+        raise _unavailable(spec, f"it has no revision {spec.revision!r}; name a branch, tag or commit") from exc
+    except (RepositoryNotFoundError, HFValidationError) as exc:
+        raise _unavailable(
+            spec, "it is neither a folder here nor a model the hub shows us; check the name, or set HF_TOKEN if private"
+        ) from exc
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError) as exc:
+        raise _unavailable(
+            spec, "the hub cannot be reached and it is not in the cache; check the network, or name a local folder"
+        ) from exc
+    except (OSError, ValueError, KeyError, SafetensorError) as exc:
+        raise _unavailable(spec, f"its files cannot be loaded ({type(exc).__name__}: {exc})") from exc
+
+
+def _unavailable(spec: BaseModelSpec, reason: str) -> BaseModelUnavailable:
+    return BaseModelUnavailable(
+        f"cannot load the base model {spec.name!r}: {reason}",
+        base=spec.name,
+        source=spec.source,
+        revision=spec.revision,
+    )
+
+
+def _device() -> torch.device:
+    """This process's own: torchrun counts the processes of a machine in LOCAL_RANK."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _four_bits(compute: torch.dtype) -> BitsAndBytesConfig:
+    if find_spec("bitsandbytes") is None:
+        raise ExtraMissing('tuning "qlora" needs bitsandbytes: pip install -e ".[trainer,qlora]"', extra="qlora")
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
+
+
+def _keep_gradients(model: PreTrainedModel) -> None:
+    """Stop bitsandbytes 0.50 from repacking weights on a CPU with AVX512-BF16 at the first forward pass in evaluation
+    mode: what goes through repacked weights silently has no gradient."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # no declared attribute
+
+
+def _dtype(precision: str) -> torch.dtype:
+    if precision == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]

@@ -1,0 +1,94 @@
+"""What a run will train on, decided and counted before its first step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.domain.run_folder import Plan
+from core.domain.training import Overflow, TrainingConfig
+from core.errors import EffectCutOff, InvalidInput, NoUsableRelations
+from trainer.encoding import Encoded
+from trainer.events import EventLog
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The examples that will be trained on, and the plan that counts them."""
+
+    encoded: list[Encoded]
+    plan: Plan
+
+
+def prepare(encoded: Sequence[Encoded], config: TrainingConfig, *, processes: int = 1) -> Prepared:
+    """Apply the overflow policy to the training split, and count.
+
+    sft and cat keep and drop the same examples.
+
+    Raises
+    ------
+    EffectCutOff
+        Examples are longer than max_length and the policy is to refuse.
+    NoUsableRelations
+        cat, and no example has a supervised row.
+    InvalidInput
+        There is nothing to train on.
+    """
+    kept = [e for e in encoded if not e.over]
+    plan = _plan(encoded, kept, config, processes)
+    if plan.dropped_examples and config.overflow is Overflow.REFUSE:
+        raise EffectCutOff(
+            f"{plan.dropped_examples} of {len(encoded)} examples are longer than max_length {config.max_length}; the "
+            f'longest has {plan.longest} tokens. Raise max_length, or set overflow to "drop" to leave them out',
+            field="config.max_length",
+            examples=plan.dropped_examples,
+            longest=plan.longest,
+            cut_effects=plan.cut_effects,
+            cut_causes=plan.cut_causes,
+        )
+    if not kept:
+        raise InvalidInput("there is no example to train on", field="train", dropped=plan.dropped_examples)
+    if config.attention and not plan.supervised_rows:
+        raise NoUsableRelations(
+            f"none of {len(kept)} training examples has a relation to supervise; label them first, or train with sft",
+            examples=len(kept),
+        )
+    return Prepared(kept, plan)
+
+
+def announce(prepared: Prepared, events: EventLog) -> None:
+    """Write the `plan` event, and warnings about what will not be trained on as it was asked."""
+    events.plan(prepared.plan)
+    _warn(prepared.encoded, prepared.plan, events)
+
+
+def _plan(encoded: Sequence[Encoded], kept: Sequence[Encoded], config: TrainingConfig, processes: int) -> Plan:
+    micro_batches = -(-len(kept) // (config.batch_size * processes))
+    steps = -(-micro_batches // config.gradient_accumulation) * config.epochs
+    rows = [len(e.row_positions) for e in kept]
+    return Plan(
+        examples=len(kept),
+        tokens=sum(len(e.ids) for e in kept),
+        supervised_rows=sum(rows),
+        steps=steps,
+        longest=max((len(e.ids) for e in encoded), default=0),
+        unsupervised_examples=rows.count(0),
+        dropped_examples=len(encoded) - len(kept),
+        cut_effects=sum(e.cut_effects for e in encoded),
+        cut_causes=sum(e.cut_causes for e in encoded),
+    )
+
+
+def _warn(kept: Sequence[Encoded], plan: Plan, events: EventLog) -> None:
+    if plan.dropped_examples:
+        events.warning(
+            "examples_dropped",
+            f"{plan.dropped_examples} examples are longer than max_length and were left out",
+            examples=plan.dropped_examples,
+            cut_effects=plan.cut_effects,
+            cut_causes=plan.cut_causes,
+        )
+    if straddling := sum(e.straddling_causes for e in kept):
+        events.warning(
+            "causes_straddle_effects",
+            f"{straddling} causes share a token with their effect; that token is not supervised",
+            causes=straddling,
+        )

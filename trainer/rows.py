@@ -1,0 +1,172 @@
+"""From spans to supervised attention rows, with numpy over many examples at once.
+
+An edge (effect <- cause) over token ranges becomes blocks of the attention map, rows x columns. The rows of an example
+are the union of its blocks, cut at the diagonal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.domain.training import Rows
+from core.errors import InvalidInput
+
+Ints: TypeAlias = NDArray[np.int64]
+Offsets: TypeAlias = Sequence[tuple[int, int]]
+
+
+class Ruler:
+    """Maps characters to tokens, for several texts at once.
+
+    The texts are laid end to end, so that one binary search serves them all.
+    """
+
+    def __init__(self, offsets: Sequence[Offsets], text_lengths: Sequence[int]) -> None:
+        counts = np.array([len(pairs) for pairs in offsets])
+        flat = chain.from_iterable(chain.from_iterable(offsets))
+        pairs = np.fromiter(flat, np.int64, 2 * int(counts.sum())).reshape(-1, 2)
+        self._first_token = _starts(counts)
+        self._base = _starts(np.array(text_lengths) + 1)
+        shift = np.repeat(self._base[:-1], counts)
+        # Special tokens, and those a normaliser made from nothing, cover no character.
+        self._real = np.flatnonzero(pairs[:, 1] > pairs[:, 0])
+        self._starts, self._ends = (pairs + shift[:, None])[self._real].T
+        if (np.diff(self._starts) < 0).any() or (np.diff(self._ends) < 0).any():
+            raise InvalidInput("this tokenizer's offsets run backwards, so spans cannot be mapped to tokens")
+        self._token_ends = pairs[:, 1]
+
+    def ends_of(self, text: int) -> Ints:
+        """(T,) where each token of a text ends, in code points; 0 for special tokens."""
+        return self._token_ends[self._first_token[text] : self._first_token[text + 1]]
+
+    def tokens(self, texts: Ints, starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
+        """[lo, hi) from the first to the last token that shares a character with [start, end); lo == hi where none."""
+        base, first_token = self._base[texts], self._first_token[texts]
+        first = np.searchsorted(self._ends, base + starts, side="right")
+        last = np.searchsorted(self._starts, base + ends, side="left")
+        found = last > first
+        if not found.any():
+            return np.zeros_like(texts), np.zeros_like(texts)
+        lo = self._real[np.where(found, first, 0)]
+        hi = self._real[np.where(found, last, 1) - 1] + 1
+        return np.where(found, lo - first_token, 0), np.where(found, hi - first_token, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Effect <- cause edges of several examples, as token ranges [lo, hi). All arrays (E,); `owner` is increasing."""
+
+    owner: Ints  # which example
+    effect_lo: Ints
+    effect_hi: Ints
+    cause_lo: Ints
+    cause_hi: Ints
+
+    @property
+    def straddles(self) -> NDArray[np.bool_]:
+        """(E,) the cause's last token is also the effect's first, so it cannot be seen before the effect is."""
+        return self.cause_hi > self.effect_lo
+
+
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """The supervised rows of one example: row k at `positions[k]` may see `columns[starts[k]:starts[k + 1]]`."""
+
+    positions: NDArray[np.int32]  # (R,) increasing
+    starts: NDArray[np.int32]  # (R + 1,)
+    columns: NDArray[np.int32]  # (n,) increasing within a row, never above its row
+    is_effect: NDArray[np.bool_]  # (R,)
+
+
+def row_tables(edges: Edges, kind: Rows | None, prompt_lengths: Ints) -> list[RowTable]:
+    """The rows of each example, `kind` deciding which; all empty for None. `prompt_lengths` (N,) in tokens."""
+    effect_rows = _effect_blocks(edges)
+    if kind is Rows.ANSWER:
+        effect_rows = _from_target_on(effect_rows, prompt_lengths)
+    blocks = effect_rows
+    if kind is None:
+        blocks = effect_rows[:, :0]
+    elif kind is Rows.CLOSURE:
+        blocks = np.concatenate([effect_rows, _phrase_blocks(edges), _own_cause_blocks(edges)], axis=1)
+    width = 1 + int(blocks[2:].max(initial=0))  # of a key's last two digits: above any row or column
+    owner, row, column, block = _expand(blocks)
+    keys = np.unique((owner * width + row) * width + column)
+    row_keys, column_starts = np.unique(keys // width, return_index=True)
+    of_effects = block < effect_rows.shape[1]
+    is_effect = np.isin(row_keys, (owner * width + row)[of_effects])
+    columns = (keys % width).astype(np.int32)
+    column_starts = np.append(column_starts, len(keys))
+    bounds = np.searchsorted(row_keys, np.arange(len(prompt_lengths) + 1) * width)
+    tables = []
+    for first, last in pairwise(bounds):
+        starts = column_starts[first : last + 1]
+        tables.append(
+            RowTable(
+                positions=(row_keys[first:last] % width).astype(np.int32),
+                starts=(starts - starts[0]).astype(np.int32),
+                columns=columns[starts[0] : starts[-1]],
+                is_effect=is_effect[first:last],
+            )
+        )
+    return tables
+
+
+def _effect_blocks(edges: Edges) -> Ints:
+    """(5, E) owner, row range, column range: the rows that predict the effect see the cause."""
+    rows_lo, rows_hi = np.maximum(edges.effect_lo - 1, 0), edges.effect_hi - 1
+    return np.stack([edges.owner, rows_lo, rows_hi, edges.cause_lo, _cause_end(edges)])
+
+
+def _from_target_on(blocks: Ints, prompt_lengths: Ints) -> Ints:
+    """(5, E) the same without the rows that predict a token of the prompt."""
+    owner, rows_lo, *others = blocks
+    return np.stack([owner, np.maximum(rows_lo, prompt_lengths[owner] - 1), *others])
+
+
+def _phrase_blocks(edges: Edges) -> Ints:
+    """(5, E) a cause's tokens see their own phrase so far: the block's lower triangle."""
+    lo, hi = edges.cause_lo, _cause_end(edges)
+    return np.stack([edges.owner, lo, hi, lo, hi])
+
+
+def _own_cause_blocks(edges: Edges) -> Ints:
+    """(5, P) a cause's tokens that are also an effect's see that effect's causes, for all such pairs of edges."""
+    counts = np.bincount(edges.owner)
+    # Each edge meets every edge of its example.
+    as_cause = np.repeat(np.arange(len(edges.owner)), counts[edges.owner])
+    firsts = _starts(counts)[edges.owner]
+    as_effect = _ramp(counts[edges.owner]) + np.repeat(firsts, counts[edges.owner])
+    lo = np.maximum(edges.cause_lo[as_cause], edges.effect_lo[as_effect])
+    hi = np.minimum(_cause_end(edges)[as_cause], edges.effect_hi[as_effect])
+    met = hi > lo
+    which = as_effect[met]
+    return np.stack([edges.owner[which], lo[met], hi[met], edges.cause_lo[which], _cause_end(edges)[which]])
+
+
+def _cause_end(edges: Edges) -> Ints:
+    return np.where(edges.straddles, np.maximum(edges.effect_lo, edges.cause_lo), edges.cause_hi)
+
+
+def _expand(blocks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Owner, row, column and block number of every cell on or below the diagonal."""
+    owner, row_lo, row_hi, column_lo, column_hi = blocks
+    height, width = np.maximum(row_hi - row_lo, 0), np.maximum(column_hi - column_lo, 0)
+    block = np.repeat(np.arange(len(owner)), height * width)
+    down, right = np.divmod(_ramp(height * width), width[block])
+    row, column = row_lo[block] + down, column_lo[block] + right
+    keep = column <= row
+    return owner[block][keep], row[keep], column[keep], block[keep]
+
+
+def _starts(counts: Ints) -> Ints:
+    """(n + 1,) running total, from 0."""
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _ramp(counts: Ints) -> Ints:
+    """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, ..."""
+    return np.arange(int(counts.sum())) - np.repeat(_starts(counts)[:-1], counts)

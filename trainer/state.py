@@ -1,0 +1,82 @@
+"""What a run must remember to go on as if it had never stopped. Tensors in safetensors, the rest in JSON: no pickle.
+
+The order of the data and the draws of guided masking are functions of seed and step, so they are not state.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trainer.tensors import save_tensors
+
+WEIGHTS = "weights.safetensors"  # trained parameters
+OPTIMIZER = "optimizer.safetensors"
+SCALARS = "state.json"
+GENERATORS = "generators.safetensors"
+
+
+def save_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Every trained parameter, under its own name."""
+    save_tensors(trained_weights(model), folder / WEIGHTS)
+
+
+def load_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Inverse of save_weights, in place. KeyError when the model trains a parameter that was not saved."""
+    put_weights(model, load_file(folder / WEIGHTS))
+
+
+def trained_weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Every trained parameter by its name, not copied."""
+    return {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def put_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Inverse of trained_weights, in place. KeyError when the model trains a parameter that is missing."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(weights[name])
+
+
+def save_optimizer(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
+    """Moments of every parameter, parameter groups, and where the learning rate stands."""
+    state = optimizer.state_dict()
+    moments = {f"{index}.{name}": value for index, values in state["state"].items() for name, value in values.items()}
+    save_tensors(moments, folder / OPTIMIZER)
+    (folder / SCALARS).write_text(json.dumps({"groups": state["param_groups"], "scheduler": scheduler.state_dict()}))
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
+    """Inverse of save_optimizer, in place."""
+    scalars = json.loads((folder / SCALARS).read_text())
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in load_file(folder / OPTIMIZER).items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    groups = [
+        {name: tuple(value) if name == "betas" else value for name, value in group.items()}
+        for group in scalars["groups"]
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    scheduler.load_state_dict(scalars["scheduler"])
+
+
+def save_generators(folder: Path) -> None:
+    """The states of torch's generators, the only ones that a training step draws from (dropout)."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda.{device}": state for device, state in enumerate(torch.cuda.get_rng_state_all())}
+    save_tensors(states, folder / GENERATORS)
+
+
+def load_generators(folder: Path) -> None:
+    """Inverse of save_generators. A checkpoint from a machine with other devices sets what is there."""
+    states = load_file(folder / GENERATORS)
+    torch.set_rng_state(states["cpu"])
+    for device in range(torch.cuda.device_count()):
+        if (state := states.get(f"cuda.{device}")) is not None:
+            torch.cuda.set_rng_state(state, device)

@@ -1,0 +1,242 @@
+"""One run from its folder to a finished adapter."""
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from core.domain.run_folder import Plan, RunConfig, TrainingResult
+from core.domain.training import TrainingConfig, Tuning
+from core.errors import InvalidInput, OutOfMemory
+from trainer.admission import check_attention
+from trainer.attention import enable
+from trainer.best import Best
+from trainer.checkpoints import newest_checkpoint, step_of
+from trainer.encoded_cache import encoded_once
+from trainer.evaluate import evaluate
+from trainer.events import EventLog
+from trainer.examples import read_examples
+from trainer.export import export
+from trainer.fingerprint import fingerprint_of, require_same
+from trainer.model import LoadedBase, load_base, make_trainable
+from trainer.plan import Prepared, announce, prepare
+from trainer.rehearsal import rehearse
+from trainer.tuner import Tuner
+
+
+def plan(run: RunConfig, folder: Path, events: EventLog) -> Plan:
+    """What the run would do, and what its steps cost here. Writes the `plan` event, keeps nothing of what it tried.
+
+    Raises what `train` raises before its first step, and OutOfMemory.
+    """
+    config = run.training
+    while (prepared := _rehearsed(run, config, folder)) is None:
+        config = _halved(config, events)
+    announce(prepared, events)
+    return prepared.plan
+
+
+def train(
+    run: RunConfig,
+    folder: Path,
+    events: EventLog,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    reload_check: bool = True,
+) -> TrainingResult | None:
+    """Run, or go on with, the training of a run folder; see core.domain.run_folder for its files and events.
+
+    sft and cat share everything but the objective: base, adapter's first weights, data order, steps, learning rate.
+    Where a step does not fit into the accelerator's memory, micro-batches are halved and their number doubled.
+
+    Parameters
+    ----------
+    should_stop
+        Asked after every step, and between the stages after training.
+    reload_check
+        Whether a fresh process has to find the exported adapter sound before the run counts as finished.
+
+    Returns
+    -------
+    TrainingResult or None
+        None when `should_stop` said yes: a checkpoint was saved and the same call goes on from there. Of several
+        processes only the leading one exports; the others' results have no adapter and no metrics.
+
+    Raises
+    ------
+    CausewayError
+        BaseModelUnavailable, ModelNotSupported, InvalidInput, EffectCutOff, NoUsableRelations before the first step;
+        CheckpointMismatch, where the folder's checkpoints are another run's. NotFinite, OutOfMemory, DiskFull,
+        TrainingFailed later.
+    """
+    begun = time.monotonic()
+    config = run.training
+    while (trained := _trained(run, config, folder, events, should_stop)) is None:
+        config = _halved(config, events)
+    if not trained.is_finished or should_stop():
+        return None
+    if not trained.leads:
+        return TrainingResult(trained.steps, time.monotonic() - begun, "", {})
+    step = trained.steps if trained.best_step is None else trained.best_step
+    metrics = _measured(trained.model, trained.base, folder, config, events, step, should_stop)
+    if should_stop():
+        return None
+    exported = export(trained.model, trained.base, folder, run=run, metrics=metrics, reload_check=reload_check)
+    result = TrainingResult(
+        trained.steps,
+        time.monotonic() - begun,
+        exported.adapter_sha256,
+        metrics,
+        exported.model_sha256,
+        trained.best_step,
+    )
+    events.finished(result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What the training loop left."""
+
+    base: LoadedBase
+    model: PreTrainedModel | PeftModel
+    steps: int  # optimiser steps made
+    is_finished: bool  # else it was told to stop
+    leads: bool  # this process is the one that evaluates and exports
+    best_step: int | None = None  # that the weights are of, unless they are the last
+
+
+def _prepared(run: RunConfig, config: TrainingConfig, folder: Path) -> tuple[LoadedBase, Prepared]:
+    data = folder / "train.jsonl"
+    examples = read_examples(data)
+    _require_split(config, folder)
+    base = load_base(run.base, precision=config.precision, four_bit=config.tuning is Tuning.QLORA)
+    objective = config.attention
+    encoded = encoded_once(
+        examples,
+        data,
+        folder / "encoded.safetensors",
+        base.tokenizer,
+        max_length=config.max_length,
+        rows=objective.rows if objective else None,
+        chat_template=config.chat_template,
+    )
+    return base, prepare(encoded, config, processes=_processes())
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun says; known before torch.distributed is up
+
+
+def _trainable(base: LoadedBase, config: TrainingConfig) -> PreTrainedModel | PeftModel:
+    """The base with what will be trained marked, and for cat with our attention."""
+    if config.attention:
+        check_attention(base.model)
+        enable(base.model)
+    return make_trainable(base.model, config)
+
+
+def _rehearsed(run: RunConfig, config: TrainingConfig, folder: Path) -> Prepared | None:
+    """The plan with its cost. None when memory ran out."""
+    try:
+        base, prepared = _prepared(run, config, folder)
+        cost = rehearse(_trainable(base, config), base.tokenizer, prepared.encoded, config, _processes())
+    except torch.OutOfMemoryError:
+        return None
+    return replace(prepared, plan=replace(prepared.plan, **asdict(cost)))
+
+
+def _trained(
+    run: RunConfig, config: TrainingConfig, folder: Path, events: EventLog, should_stop: Callable[[], bool]
+) -> _Trained | None:
+    """The training loop from the newest checkpoint on, if there is one. None when memory ran out."""
+    try:
+        base, prepared = _prepared(run, config, folder)
+        announce(prepared, events)
+        fingerprint = fingerprint_of(run, folder, base.revision)
+        checkpoint = newest_checkpoint(folder / "checkpoints")
+        if checkpoint:
+            require_same(checkpoint, fingerprint)
+        model = _trainable(base, config)
+        best = Best(config)
+        tuner = Tuner(
+            model,
+            base.tokenizer,
+            prepared.encoded,
+            config=config,
+            folder=folder / "checkpoints",
+            events=events,
+            should_stop=should_stop,
+            measure=lambda step: _measured(model, base, folder, config, events, step),
+            best=best,
+            fingerprint=fingerprint,
+        )
+        leads = tuner.is_world_process_zero()
+        if should_stop():
+            return _Trained(base, model, 0, is_finished=False, leads=leads)
+        if checkpoint:
+            best.load(checkpoint)
+        if checkpoint and best.is_settled:  # it had ended early, and was cut off before its export
+            steps, is_finished = step_of(checkpoint), True
+        else:
+            tuner.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            steps = tuner.state.global_step
+            is_finished = steps >= tuner.state.max_steps or best.is_settled
+    except torch.OutOfMemoryError:
+        return None  # everything of this attempt is given up with it
+    if is_finished:
+        best.restore(model)
+    return _Trained(base, model, steps, is_finished=is_finished, leads=leads, best_step=best.step)
+
+
+def _measured(
+    model: PreTrainedModel | PeftModel,
+    base: LoadedBase,
+    folder: Path,
+    config: TrainingConfig,
+    events: EventLog,
+    step: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, dict[str, float]]:
+    """Split -> metrics of the model as it is, with an event each; fewer splits once it is told to stop."""
+    metrics: dict[str, dict[str, float]] = {}
+    for path in sorted((folder / "eval").glob("*.jsonl")):
+        if should_stop():
+            break
+        metrics[path.stem] = evaluate(model, base.tokenizer, read_examples(path), chat_template=config.chat_template)
+        events.evaluation(path.stem, step, metrics[path.stem])
+    return metrics
+
+
+def _require_split(config: TrainingConfig, folder: Path) -> None:
+    split = config.best_metric.rpartition(".")[0]
+    if split and not (folder / "eval" / f"{split}.jsonl").is_file():
+        raise InvalidInput(
+            f"config.best_metric names a split that the run has not: {split}", field="config.best_metric"
+        )
+
+
+def _halved(config: TrainingConfig, events: EventLog) -> TrainingConfig:
+    """The same optimiser steps in micro-batches of half the size."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    if config.batch_size % 2:  # an odd batch cannot be cut into equal halves, so its steps would change
+        raise OutOfMemory(
+            f"the accelerator's memory does not hold a micro-batch of {config.batch_size}; use a smaller batch_size or "
+            "max_length, or activation_checkpointing",
+            batch_size=config.batch_size,
+        )
+    smaller = replace(config, batch_size=config.batch_size // 2, gradient_accumulation=config.gradient_accumulation * 2)
+    events.warning(
+        "micro_batch_halved",
+        f"out of memory: a step is now {smaller.gradient_accumulation} micro-batches of {smaller.batch_size}",
+        batch_size=smaller.batch_size,
+        gradient_accumulation=smaller.gradient_accumulation,
+    )
+    return smaller

@@ -1,0 +1,1 @@
+"""Celery tasks: translate a nudge to a use case and an engine."""

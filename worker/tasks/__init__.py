@@ -1,0 +1,1 @@
+"""What a nudge starts. Tasks do not know each other."""
