@@ -44,7 +44,7 @@ class AccessLog:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, sending)
-            except Exception:
+            except Exception:  # nothing is left above us: whatever it is, log it, and answer without its text
                 _log.exception("bug", path=_template(scope))
                 if status:
                     raise  # half an answer is out: let the server cut the connection

@@ -11,15 +11,13 @@ from core.db.models import AnnotationRow, ExampleRow, Job, PriorRow
 from core.db.session import UnitOfWork
 from core.db.text import storable_text
 from core.domain.annotation import Example
-from core.domain.lifecycle import JobState
 from core.domain.spending import nano_usd
-from core.errors import Conflict, InvalidInput, NotFound
-from core.job_store import add_job, dataset_for_job, get_job
+from core.errors import InvalidInput, NotFound
+from core.job_store import add_job, dataset_for_job, job_to_retry
 from core.jobs import JobKind
 from core.labels import example_of
 
 _SAMPLE = 1000  # examples that a plan is estimated from
-_RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +105,10 @@ def retry(uow: UnitOfWork, *, tenant_id: str, job_id: str) -> Job:
 
     Raises
     ------
-    NotFound
-        As job_store.get_job.
-    Conflict
-        When the job has neither failed nor been cancelled.
+    NotFound, Conflict
+        As job_store.job_to_retry.
     """
-    old = get_job(uow.session, tenant_id=tenant_id, kind=JobKind.ANNOTATION, job_id=job_id)
-    if JobState(old.state) not in _RETRYABLE:
-        raise Conflict(f"job {job_id} is {old.state}: only failed and cancelled jobs are retried", state=old.state)
+    old = job_to_retry(uow.session, tenant_id=tenant_id, kind=JobKind.ANNOTATION, job_id=job_id)
     if old.prior_id is None:
         raise NotFound(f"job {job_id} names no prior", id=job_id)
     return _start(

@@ -20,6 +20,7 @@ from core.errors import Conflict, NotFound
 from core.jobs import JobKind
 
 _PREFIX = {JobKind.ANNOTATION: "an", JobKind.TRAINING: "tr"}
+_RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
 def get_job(session: Session, *, tenant_id: str, kind: JobKind, job_id: str) -> Job:
@@ -106,6 +107,22 @@ def delete_job(uow: UnitOfWork, *, tenant_id: str, kind: JobKind, job_id: str) -
     if JobState(job.state) not in TERMINAL:
         raise Conflict(f"job {job_id} is {job.state}: cancel it first", state=job.state)
     uow.session.execute(delete(Job).where(Job.id == job.id, Job.tenant_id == tenant_id))
+
+
+def job_to_retry(session: Session, *, tenant_id: str, kind: JobKind, job_id: str) -> Job:
+    """The job that a new one is to repeat.
+
+    Raises
+    ------
+    NotFound
+        As get_job.
+    Conflict
+        When the job has neither failed nor been cancelled.
+    """
+    job = get_job(session, tenant_id=tenant_id, kind=kind, job_id=job_id)
+    if JobState(job.state) not in _RETRYABLE:
+        raise Conflict(f"job {job_id} is {job.state}: only failed and cancelled jobs are retried", state=job.state)
+    return job
 
 
 def dataset_for_job(session: Session, *, tenant_id: str, dataset_id: str) -> Dataset:

@@ -13,8 +13,8 @@ from core.db.text import storable_text
 from core.domain.lifecycle import TERMINAL, JobState
 from core.domain.run_folder import BaseModelSpec
 from core.domain.training import Method, TrainingConfig, Tuning
-from core.errors import Conflict, InvalidInput, LabelsNotReady, NoUsableRelations
-from core.job_store import add_job, dataset_for_job, get_job
+from core.errors import InvalidInput, LabelsNotReady, NoUsableRelations
+from core.job_store import add_job, dataset_for_job, get_job, job_to_retry
 from core.jobs import JobKind
 from core.labels import LabelsDigest, LabelSource, labelled_examples, last_review
 
@@ -99,14 +99,10 @@ def retry(uow: UnitOfWork, *, tenant_id: str, job_id: str) -> Job:
 
     Raises
     ------
-    NotFound
-        As job_store.get_job, or when the dataset was deleted.
-    Conflict
-        When the job has neither failed nor been cancelled.
+    NotFound, Conflict
+        As job_store.job_to_retry; NotFound also when the dataset was deleted.
     """
-    old = get_job(uow.session, tenant_id=tenant_id, kind=JobKind.TRAINING, job_id=job_id)
-    if JobState(old.state) not in (JobState.FAILED, JobState.CANCELLED):
-        raise Conflict(f"job {job_id} is {old.state}: only failed and cancelled jobs are retried", state=old.state)
+    old = job_to_retry(uow.session, tenant_id=tenant_id, kind=JobKind.TRAINING, job_id=job_id)
     dataset_for_job(uow.session, tenant_id=tenant_id, dataset_id=old.dataset_id)
     return add_job(
         uow,
