@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Select, exists, func, select, tuple_
+from sqlalchemy import Row, Select, SQLColumnExpression, exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.db.models import AnnotationRow, ExampleRow, Job, ReviewRow
@@ -15,8 +16,21 @@ from core.job_store import get_job
 from core.jobs import JobKind
 from core.labels import LabelledItem, reviews_of
 
-FIRST = (-1.0, 0)  # the place before that of every item, in the order of confidence
+Place = tuple[float, ...]  # the values of what a list is ordered by, at one item; the last is its id
 _UNKNOWN = 2.0  # sorts behind every confidence
+
+
+class Order(StrEnum):
+    """What a list of annotations begins with."""
+
+    EXAMPLE = "example"  # that of the first example
+    CONFIDENCE = "confidence"  # the one whose votes agree least
+
+
+_COLUMNS: dict[Order, tuple[SQLColumnExpression[Any], ...]] = {
+    Order.EXAMPLE: (AnnotationRow.id,),
+    Order.CONFIDENCE: (func.coalesce(AnnotationRow.confidence, _UNKNOWN), AnnotationRow.id),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +51,11 @@ def page(
     tenant_id: str,
     job_id: str,
     only: ItemFilter = _ALL,
-    after: int = 0,
+    order: Order = Order.EXAMPLE,
+    after: Place = (),
     limit: int = 100,
 ) -> list[LabelledItem]:
-    """At most `limit` items of a job with an id above `after`, in order.
+    """At most `limit` items of a job, of those behind the place `after` in this order; () is before them all.
 
     Raises
     ------
@@ -48,34 +63,17 @@ def page(
         As job_store.get_job.
     """
     job = get_job(session, tenant_id=tenant_id, kind=JobKind.ANNOTATION, job_id=job_id)
-    query = _filtered(_items(job), only).where(AnnotationRow.id > after).limit(limit)
-    return _with_reviews(session, tenant_id, session.execute(query.order_by(AnnotationRow.id)).all())
-
-
-def page_by_confidence(
-    session: Session,
-    *,
-    tenant_id: str,
-    job_id: str,
-    only: ItemFilter = _ALL,
-    after: tuple[float, int] = FIRST,
-    limit: int = 100,
-) -> list[LabelledItem]:
-    """At most `limit` items of a job, the least confident first, of those behind `after`, see place_by_confidence.
-
-    Raises
-    ------
-    NotFound
-        As job_store.get_job.
-    """
-    job = get_job(session, tenant_id=tenant_id, kind=JobKind.ANNOTATION, job_id=job_id)
-    place = tuple_(func.coalesce(AnnotationRow.confidence, _UNKNOWN), AnnotationRow.id)
-    query = _filtered(_items(job), only).where(place > after).order_by(*place).limit(limit)
+    columns = _COLUMNS[order]
+    query = _filtered(_items(job), only).order_by(*columns).limit(limit)
+    if after:
+        query = query.where(tuple_(*columns) > after)
     return _with_reviews(session, tenant_id, session.execute(query).all())
 
 
-def place_by_confidence(annotation: AnnotationRow) -> tuple[float, int]:
-    """Where an item stands in the list of the least confident; those of which nothing is known come last."""
+def place_of(annotation: AnnotationRow, order: Order) -> Place:
+    """Where an item stands in an order. Of the least confident, those of which nothing is known come last."""
+    if order is Order.EXAMPLE:
+        return (annotation.id,)
     return (_UNKNOWN if annotation.confidence is None else annotation.confidence, annotation.id)
 
 

@@ -1,31 +1,21 @@
 """What a teacher said about each example, and what of it could be found in the text."""
 
-from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from api.deps import Reader, Reading
 from api.errors import documented
-from api.pages import HIGHEST, Cursor, Page, ShortLimit, after_id, after_number, page_of
+from api.pages import HIGHEST, Cursor, Page, ShortLimit, after_id, page_of
 from api.schemas.annotations import AnnotationView, annotation_view
 from api.schemas.fields import Id
 from core import labelled_items
 from core.domain.annotation import Outcome
 from core.errors import InvalidInput
-from core.labelled_items import ItemFilter
+from core.labelled_items import ItemFilter, Order, Place, place_of
 from core.labels import LabelledItem
 
 router = APIRouter(prefix="/v1/annotations", tags=["annotations"])
-
-_BY_CONFIDENCE = "annotations-by-confidence"
-
-
-class Order(StrEnum):
-    """What a list of annotations begins with."""
-
-    EXAMPLE = "example"  # that of the first example
-    CONFIDENCE = "confidence"  # the one whose votes agree least
 
 
 @router.get("", summary="List the annotations of a job", responses=documented(404))
@@ -43,38 +33,38 @@ def list_annotations(
     """Each with its spans, the unresolved phrases and their reasons; in the order of the examples, or of `confidence`,
     the least confident first.
     """
-    only = ItemFilter(outcome, unresolved, reviewed)
-    if order is Order.CONFIDENCE:
-        after = _place(after_id(cursor, _BY_CONFIDENCE))
-        rows = labelled_items.page_by_confidence(
-            session, tenant_id=me.tenant_id, job_id=job_id, only=only, after=after, limit=limit + 1
-        )
-        return page_of(rows, limit, _BY_CONFIDENCE, _cursor, annotation_view)
     rows = labelled_items.page(
         session,
         tenant_id=me.tenant_id,
         job_id=job_id,
-        only=only,
-        after=after_number(cursor, "annotations"),
+        only=ItemFilter(outcome, unresolved, reviewed),
+        order=order,
+        after=_place(cursor, order),
         limit=limit + 1,
     )
-    return page_of(rows, limit, "annotations", lambda item: item.annotation.id, annotation_view)
+    return page_of(rows, limit, _list(order), lambda item: _position(item, order), annotation_view)
 
 
-def _cursor(item: LabelledItem) -> str:
-    confidence, number = labelled_items.place_by_confidence(item.annotation)
-    return f"{confidence!r} {number}"
+def _list(order: Order) -> str:
+    return f"annotations-by-{order}"
 
 
-def _place(cursor: str | None) -> tuple[float, int]:
-    if cursor is None:
-        return labelled_items.FIRST
-    confidence, _, number = cursor.partition(" ")
+def _position(item: LabelledItem, order: Order) -> str:
+    return " ".join(map(repr, place_of(item.annotation, order)))
+
+
+def _place(cursor: str | None, order: Order) -> Place:
+    """Inverse of _position."""
+    position = after_id(cursor, _list(order))
+    if position is None:
+        return ()
+    *confidences, number = position.split(" ")
     try:
-        place = float(confidence), int(number)
+        place = (*map(float, confidences), int(number))
     except ValueError as exc:
         raise _not_a_cursor() from exc
-    if not (0 <= place[0] <= 2 and 0 <= place[1] <= HIGHEST):
+    known = len(confidences) == (order is Order.CONFIDENCE) and all(0 <= value <= 2 for value in place[:-1])
+    if not (known and 0 <= place[-1] <= HIGHEST):
         raise _not_a_cursor()
     return place
 

@@ -145,7 +145,7 @@ def test_pages_of_labels_by_outcome_and_by_doubt(database: Database) -> None:
         label = scenes.label(unresolved=[edge])
         annotation_items.store_labels(uow, claim, {last.id: label}, items_per_second=1)
 
-    def keys(after: int = 0, limit: int = 100, **filters: Any) -> list[str]:
+    def keys(after: tuple[int, ...] = (), limit: int = 100, **filters: Any) -> list[str]:
         with database.reading() as session:
             found = labelled_items.page(
                 session, tenant_id=scenes.TENANT, job_id=job.id, only=ItemFilter(**filters), after=after, limit=limit
@@ -155,7 +155,7 @@ def test_pages_of_labels_by_outcome_and_by_doubt(database: Database) -> None:
     assert keys() == ["k0", "k1", "k2"]
     assert keys(outcome=Outcome.LABELLED) == ["k0", "k2"]
     assert keys(unresolved_only=True) == ["k2"]
-    assert keys(after=last.id - 1, limit=1) == ["k2"]
+    assert keys(after=(last.id - 1,), limit=1) == ["k2"]
     with database.reading() as session, pytest.raises(NotFound):
         labelled_items.page(session, tenant_id="other", job_id=job.id)
 
