@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import URL, create_engine, make_url, text
 
 from core.db.base import Base
 from core.db.session import Database
 from migrations.run import upgrade
 from tests import services
+
+# How long one example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("unhurried", parent=settings.default, deadline=None)
+settings.load_profile("unhurried")
 
 # Postgres and Redis are found or started once for a run.
 pytest_configure = services.pytest_configure

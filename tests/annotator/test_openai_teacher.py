@@ -29,9 +29,7 @@ PRIOR = Prior(
     "Smoking, Weight and Exercise decide.",
     (Demonstration("Smoking: 3 Answer: ", "Low", (QuotedRelation(Quote("Low"), (Quote("Smoking: 3"),)),)),),
 )
-CONFIG = TeacherConfig(
-    "fake", "openai", model="fake-1", api_key="k", read_timeout=0.5, max_attempts=3, deadline=20, concurrency=4
-)
+CONFIG = TeacherConfig("fake", "openai", model="fake-1", api_key="k", max_attempts=3, deadline=120, concurrency=4)
 EXAMPLES = list(generate(12, seed=1))
 
 
@@ -112,8 +110,9 @@ def test_an_unreadable_reply_is_asked_for_once_more_and_both_are_paid() -> None:
 
 @pytest.mark.parametrize("faults", [["500", "503"], ["reset", "torn"], ["hang"], ["429", "429=0.1"], ["408"]])
 def test_transient_faults_are_retried(faults: list[str]) -> None:
+    config = replace(CONFIG, read_timeout=2 if "hang" in faults else CONFIG.read_timeout)
     with FakeTeacher(faults).serving() as fake:
-        (annotation,) = label(fake, EXAMPLES[:1])
+        (annotation,) = label(fake, EXAMPLES[:1], config)
     assert annotation.outcome is Outcome.LABELLED
     assert len(fake.calls) == len(faults) + 1
 
@@ -156,8 +155,9 @@ def test_nobody_listening_is_unreachable() -> None:
 
 
 def test_a_deadline_ends_the_wait() -> None:
-    with FakeTeacher(["429=30"]).serving() as fake, pytest.raises(TeacherUnreachable, match="429"):
-        label(fake, EXAMPLES[:1], replace(CONFIG, deadline=0.3))
+    with FakeTeacher(lambda item: "429=600").serving() as fake, pytest.raises(TeacherUnreachable, match=r"for 1\.5 s"):
+        label(fake, EXAMPLES[:1], replace(CONFIG, deadline=1.5))
+    assert len(fake.calls) == 1  # the pause the endpoint asked for is kept to the end
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_an_endpoint_given_up_on_is_tried_again_by_the_next_job() -> None:
 
 
 def test_waiting_behind_others_is_not_charged_to_an_items_deadline() -> None:
-    with FakeTeacher(latency=0.1).serving() as fake:
-        annotations = label(fake, EXAMPLES, replace(CONFIG, concurrency=1, deadline=0.6))
+    with FakeTeacher(latency=0.3).serving() as fake:  # 12 of them, one at a time: longer than the deadline of each
+        annotations = label(fake, EXAMPLES, replace(CONFIG, concurrency=1, deadline=3))
     assert {annotation.outcome for annotation in annotations} == {Outcome.LABELLED}
 
 
