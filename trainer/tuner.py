@@ -3,10 +3,8 @@
 Both methods run through it alike: sft only has no objective, and so no supervised rows. Shapes as in trainer.batching.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,27 +12,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerState
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
 from core.domain.training import TrainingConfig
 from core.errors import NotFinite
 from trainer import state
 from trainer.arguments import relative_rate, trainer_arguments
-from trainer.attention import Supervision
-from trainer.batching import NO_LOSS, Examples, LengthGrouped, collate
+from trainer.batching import Examples, LengthGrouped, collate
 from trainer.best import Best
 from trainer.checkpoints import save_checkpoint
 from trainer.encoding import Encoded
 from trainer.events import EventLog
-from trainer.loss import attention_loss
 from trainer.masses import mass_sums
 from trainer.meter import Meter
-from trainer.objective import gamma, is_guided, supervised_layers
 from trainer.pace import Pace
+from trainer.step import MicroBatchLoss, Step, step_of
 
 _TRAINER_STATE = "trainer_state.json"  # the name that Trainer looks for
-_MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 
 class Tuner(Trainer):
@@ -86,7 +80,6 @@ class Tuner(Trainer):
         self._trained: torch.nn.Module = model
         self._encoded = encoded
         self._config = config
-        self._objective = config.attention
         self._folder = folder
         self._events = events
         self._should_stop = should_stop
@@ -94,15 +87,13 @@ class Tuner(Trainer):
         self._best = best or Best(config)
         self._fingerprint = fingerprint
         self._meter = Meter(
-            attention=self._objective is not None,
+            attention=config.attention is not None,
             gather=lambda sums: self.accelerator.reduce(sums.to(self.args.device)),
             processes=self.accelerator.num_processes,
         )
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        depth = base.config.get_text_config().num_hidden_layers
-        self._layers = supervised_layers(self._objective, depth) if self._objective else range(depth)
-        self._slices_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
-        self._step = _Step()
+        self._losses = MicroBatchLoss(base, config, processes=self.accelerator.num_processes)
+        self._step = Step()
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
@@ -115,7 +106,7 @@ class Tuner(Trainer):
         batches = list(islice(epoch_iterator, num_batches))
         targets, rows, tokens = (sum(batch[name] for batch in batches) for name in ("targets", "rows", "tokens"))
         totals = self.accelerator.reduce(torch.tensor([targets, rows], device=device))  # over processes too
-        self._step = _step_of(self.state, self._config, batches, targets=int(totals[0]), rows=int(totals[1]))
+        self._step = step_of(self.state, self._config, batches, targets=int(totals[0]), rows=int(totals[1]))
         self._meter.add(rows=rows, tokens=tokens, gamma=self._step.gamma, guided=float(self._step.guided))
         return batches, totals[0]
 
@@ -127,30 +118,13 @@ class Tuner(Trainer):
         num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
     ) -> Any:
         """This micro-batch's share of the step's loss: token loss + gamma x attention loss."""
-        supervision = self._supervision(inputs)
-        asked: dict[str, Any] = {name: inputs[name] for name in _MODEL_INPUTS if name in inputs}
-        if supervision:
-            asked |= {"supervision": supervision, "output_attentions": True}
-        length, scored_from = inputs["input_ids"].shape[1], inputs["scored_from"]
-        if self._slices_logits:
-            asked["logits_to_keep"] = length - scored_from
-        outputs = model(**asked, use_cache=False)
-        logits = outputs.logits[:, scored_from - length : -1]  # (B, T - scored_from - 1, vocabulary)
-        share = self.accelerator.num_processes  # gradients are averaged over processes, the totals are sums
-        token_loss = share * _token_loss(logits, inputs["labels"][:, scored_from + 1 :], self._step.targets)
-        loss = token_loss
-        if supervision and self._objective:
-            layers = [statistics for statistics in outputs.attentions if statistics is not None]
-            with torch.set_grad_enabled(self._step.gamma > 0):  # at weight 0 its backward would be for nothing
-                rows = attention_loss(layers, self._objective)  # (B, R)
-                attention = share * rows.sum() / self._step.rows
-            if self._step.gamma > 0:
-                loss = token_loss + self._step.gamma * attention
-            self._meter.add(attention_loss=attention, **mass_sums(layers)._asdict())
-        if not torch.isfinite(loss):
+        losses = self._losses(model, inputs, self._step)
+        if not torch.isfinite(losses.loss):
             raise self._not_finite("the loss", inputs["example_ids"])
-        self._meter.add(loss=loss, token_loss=token_loss)
-        return (loss, outputs) if return_outputs else loss
+        self._meter.add(loss=losses.loss, token_loss=losses.token_loss)
+        if losses.attention_loss is not None:
+            self._meter.add(attention_loss=losses.attention_loss, **mass_sums(losses.layers)._asdict())
+        return (losses.loss, losses.outputs) if return_outputs else losses.loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ARG002 (Trainer's signature)
         """Measure the model as it is, and keep its weights if they are the best so far. Draws nothing at random."""
@@ -247,18 +221,6 @@ class Tuner(Trainer):
         if checkpoint:
             state.load_generators(Path(checkpoint))
 
-    def _supervision(self, inputs: dict[str, Any]) -> Supervision | None:
-        if self._objective is None or inputs["row_index"].shape[1] == 0:
-            return None
-        return Supervision(
-            inputs["row_index"],
-            inputs["row_valid"],
-            inputs["allowed"],
-            guided=self._step.guided,
-            layers=self._layers,
-            exclude=self._objective.exclude,
-        )
-
     def _not_finite(self, what: str, example_ids: Sequence[str]) -> NotFinite:
         step = self.state.global_step + 1
         return NotFinite(
@@ -266,36 +228,3 @@ class Tuner(Trainer):
             step=step,
             examples=list(example_ids),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What is decided once an optimiser step, for all its micro-batches and processes."""
-
-    targets: int = 1  # tokens with loss, at least 1
-    rows: int = 1  # supervised rows, at least 1
-    gamma: float = 0.0
-    guided: bool = False
-    example_ids: tuple[str, ...] = ()
-
-
-def _step_of(
-    now: TrainerState, config: TrainingConfig, batches: Sequence[dict[str, Any]], *, targets: int, rows: int
-) -> _Step:
-    example_ids = tuple(name for batch in batches for name in batch["example_ids"])
-    step = _Step(max(targets, 1), max(rows, 1), example_ids=example_ids)
-    if (objective := config.attention) is None:
-        return step
-    return _Step(
-        step.targets,
-        step.rows,
-        gamma(now.global_step / now.max_steps, objective),
-        is_guided(now.global_step, now.max_steps, objective, config.seed),
-        example_ids,
-    )
-
-
-def _token_loss(logits: Tensor, labels: Tensor, targets: int) -> Tensor:
-    """Sum of the next-token losses over `targets`. Logits (B, S, V) already stand one position before labels (B, S)."""
-    total = cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=NO_LOSS, reduction="sum")
-    return total / targets

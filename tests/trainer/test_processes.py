@@ -88,4 +88,4 @@ def limit_memory(monkeypatch, *, examples):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(logits, labels, **options)
 
-    monkeypatch.setattr("trainer.tuner.cross_entropy", limited)
+    monkeypatch.setattr("trainer.step.cross_entropy", limited)
