@@ -4,7 +4,7 @@ async with open_teacher(config, prior) as teacher:
     annotation = await annotate_one(teacher, example, cache=cache)
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from annotator.teachers.openai import open_endpoint
 from annotator.teachers.pacing import Allowance
 from annotator.teachers.prompted import PromptedTeacher
 from annotator.teachers.rule import RuleTeacher
-from core.domain.annotation import Annotation, Example, Outcome, Prior, TeacherConfig
+from core.domain.annotation import Annotation, Demonstration, Example, Outcome, Prior, TeacherConfig
 from core.errors import InvalidInput
 
 
@@ -51,8 +51,16 @@ def new_health(config: TeacherConfig) -> EndpointHealth:
     )
 
 
-async def annotate_one(teacher: Teacher, example: Example, *, cache: ReplyCache | None = None) -> Annotation:
+async def annotate_one(
+    teacher: Teacher,
+    example: Example,
+    *,
+    cache: ReplyCache | None = None,
+    demonstrations: Sequence[Demonstration] = (),
+) -> Annotation:
     """Label one example. Whatever the teacher says becomes an Annotation with an outcome; nothing is dropped.
+
+    A teacher that reads prompts is shown `demonstrations` after those of its prior.
 
     The relations of the result lie inside `example.text`, each cause before its effect. Their phrases' spans count
     code points of `example.text`. Only an Outcome.LABELLED annotation has relations.
@@ -68,7 +76,7 @@ async def annotate_one(teacher: Teacher, example: Example, *, cache: ReplyCache 
     """
     if not example.target:
         return Annotation(Outcome.FAILED, detail="the example has an empty target")
-    annotation = await teacher.label(example, cache)
+    annotation = await teacher.label(example, cache, demonstrations)
     for grounded in annotation.relations:
         grounded.relation.check_against(example.text)
     if annotation.outcome is Outcome.LABELLED and not annotation.relations:

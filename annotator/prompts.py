@@ -17,9 +17,10 @@ from core.domain.spans import Span
 PROMPT_VERSION = "v1"
 
 
-def render(prior: Prior, example: Example) -> list[Message]:
-    """The chat messages that ask a teacher to label `example` by `prior`."""
-    return [*_opening(prior), {"role": "user", "content": render_item(example.input, example.target)}]
+def render(prior: Prior, example: Example, demonstrations: Sequence[Demonstration] = ()) -> list[Message]:
+    """The chat messages that ask a teacher to label `example` by `prior`; `demonstrations` come after its own."""
+    item: Message = {"role": "user", "content": render_item(example.input, example.target)}
+    return [*_opening(prior), *(turn for shown in demonstrations for turn in _turns(shown)), item]
 
 
 def render_item(input_: str, target: str) -> str:
@@ -56,9 +57,16 @@ def _opening(prior: Prior) -> tuple[Message, ...]:
     """All messages before the item: equal for every item of a job, so endpoints can cache them too."""
     messages: list[Message] = [{"role": "system", "content": _system() + prior.instructions.strip()}]
     for demonstration in prior.demonstrations:
-        messages.append({"role": "user", "content": render_item(demonstration.input, demonstration.target)})
-        messages.append({"role": "assistant", "content": _answer(demonstration)})
+        messages += _turns(demonstration)
     return tuple(messages)
+
+
+def _turns(demonstration: Demonstration) -> tuple[Message, Message]:
+    """A demonstration as a question and the reply we would like to it."""
+    return (
+        {"role": "user", "content": render_item(demonstration.input, demonstration.target)},
+        {"role": "assistant", "content": _answer(demonstration)},
+    )
 
 
 @cache

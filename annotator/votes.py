@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from annotator.annotate import annotate_one
 from annotator.quality import score_characters
 from annotator.teachers.base import Reply, ReplyCache, Teacher
-from core.domain.annotation import Annotation, Example, Outcome, TeacherConfig, Usage
+from core.domain.annotation import Annotation, Demonstration, Example, Outcome, TeacherConfig, Usage
 
 TEMPERATURE = 0.7  # of votes, where a teacher's own is 0: equal votes would tell nothing
 _SAID = (Outcome.LABELLED, Outcome.EMPTY)
@@ -31,12 +31,17 @@ def for_votes(config: TeacherConfig) -> TeacherConfig:
 
 
 async def annotate_by_votes(
-    teacher: Teacher, example: Example, *, votes: int, cache: ReplyCache | None = None
+    teacher: Teacher,
+    example: Example,
+    *,
+    votes: int,
+    cache: ReplyCache | None = None,
+    demonstrations: Sequence[Demonstration] = (),
 ) -> Verdict:
     """Label one example `votes` times, one after the other. Raises as annotate_one; votes cast so far are cached."""
     cast = [
-        await annotate_one(teacher, example, cache=None if cache is None else _Ballot(cache, number))
-        for number in range(votes)
+        await annotate_one(teacher, example, cache=ballot, demonstrations=demonstrations)
+        for ballot in (None if cache is None else _Ballot(cache, number) for number in range(votes))
     ]
     return count_votes(cast)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from core.domain.annotation import Annotation, Example, Usage
+from core.domain.annotation import Annotation, Demonstration, Example, Usage
 
 Message = dict[str, str]  # {"role", "content"}, as chat endpoints take it
 
@@ -86,5 +86,10 @@ class Teacher(Protocol):
     def name(self) -> str:
         """As named in settings."""
 
-    async def label(self, example: Example, cache: ReplyCache | None = None) -> Annotation:
-        """What this teacher says about one example. Raises TeacherUnreachable and TeacherRejected only."""
+    async def label(
+        self, example: Example, cache: ReplyCache | None = None, demonstrations: Sequence[Demonstration] = ()
+    ) -> Annotation:
+        """What this teacher says about one example, shown `demonstrations` after those of the prior.
+
+        Raises TeacherUnreachable, TeacherRejected and BudgetExhausted only.
+        """

@@ -11,7 +11,7 @@ from annotator.grounding import ground
 from annotator.parsing import REPLY_SCHEMA, parse_reply
 from annotator.prompts import prompt_hash, render, render_reask
 from annotator.teachers.base import Finish, Message, Reply
-from core.domain.annotation import Annotation, Example, Outcome, Prior, QuotedRelation, Usage
+from core.domain.annotation import Annotation, Demonstration, Example, Outcome, Prior, QuotedRelation, Usage
 from core.errors import ReplyUnreadable
 
 MAX_RAW_REPLY = 20_000  # characters of a reply that are kept
@@ -32,9 +32,9 @@ _OUTCOMES = {
 }
 
 
-def first_question(prior: Prior, example: Example) -> list[Message]:
-    """The messages that ask for the relations of one example."""
-    return render(prior, example)
+def first_question(prior: Prior, example: Example, demonstrations: Sequence[Demonstration] = ()) -> list[Message]:
+    """The messages that ask for the relations of one example, with `demonstrations` after those of the prior."""
+    return render(prior, example, demonstrations)
 
 
 def cache_key(messages: Sequence[Message], model: str, parameters: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """A teacher made of a prior and a chat model: render, ask, parse, ask once more if need be, ground."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from annotator.parsing import REPLY_SCHEMA
@@ -12,7 +13,7 @@ from annotator.teachers.dialogue import (
     second_question,
     total_usage,
 )
-from core.domain.annotation import Annotation, Example, Prior, Usage
+from core.domain.annotation import Annotation, Demonstration, Example, Prior, Usage
 
 
 class PromptedTeacher:
@@ -28,12 +29,14 @@ class PromptedTeacher:
         """As named in settings."""
         return self._name
 
-    async def label(self, example: Example, cache: ReplyCache | None = None) -> Annotation:
+    async def label(
+        self, example: Example, cache: ReplyCache | None = None, demonstrations: Sequence[Demonstration] = ()
+    ) -> Annotation:
         """The endpoint's relations for one example, grounded; an unreadable reply is asked for once more.
 
         A readable reply is cached, and a cached one costs nothing: its usage is zero.
         """
-        messages = first_question(self._prior, example)
+        messages = first_question(self._prior, example, demonstrations)
         key = cache_key(messages, self._endpoint.model, self._endpoint.parameters)
         cached = await cache.get(key) if cache else None
         if cached is not None:

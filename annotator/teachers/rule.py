@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import regex
 
 from annotator.teachers.base import ReplyCache
-from core.domain.annotation import Annotation, Example, GroundedRelation, Outcome, Phrase, Prior, Rule
+from core.domain.annotation import Annotation, Demonstration, Example, GroundedRelation, Outcome, Phrase, Prior, Rule
 from core.domain.spans import Grounding, Span
 from core.errors import InvalidInput
 
@@ -33,7 +33,12 @@ class RuleTeacher:
         """As named in settings."""
         return self._name
 
-    async def label(self, example: Example, cache: ReplyCache | None = None) -> Annotation:  # noqa: ARG002 (protocol)
+    async def label(
+        self,
+        example: Example,
+        cache: ReplyCache | None = None,  # noqa: ARG002 (protocol)
+        demonstrations: Sequence[Demonstration] = (),  # noqa: ARG002 (protocol)
+    ) -> Annotation:
         """What the rules say. FAILED when they take longer than TIME_LIMIT, EMPTY when none matches."""
         await asyncio.sleep(0)  # as any teacher, give other tasks (heartbeats) their turn
         clock = _Clock()

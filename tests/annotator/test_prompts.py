@@ -60,3 +60,12 @@ def test_the_hash_covers_all_that_shapes_a_reply() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert prompt_hash(render(STG, EXAMPLE), "m", {"temperature": 0.0}, dict(REPLY_SCHEMA)) == keys[0]
+
+
+def test_more_demonstrations_come_after_those_of_the_prior() -> None:
+    drawn = STG.demonstrations[:1]
+    plain, shown = render(STG, EXAMPLE), render(STG, EXAMPLE, drawn)
+    assert shown[: len(plain) - 1] == plain[:-1]
+    assert shown[-1] == plain[-1]
+    assert shown[len(plain) - 1 : -1] == plain[1:3]  # a question and its answer, as the prior's own
+    assert prompt_hash(shown, "m", {}, REPLY_SCHEMA) != prompt_hash(plain, "m", {}, REPLY_SCHEMA)

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import strategies as st
 from annotator.quality import confidence
 from annotator.teachers.base import Reply, ReplyCache
 from annotator.votes import TEMPERATURE, annotate_by_votes, count_votes, for_votes
-from core.domain.annotation import Annotation, Example, GroundedRelation, Outcome, Phrase, TeacherConfig, Usage
+from core.domain.annotation import (
+    Annotation,
+    Demonstration,
+    Example,
+    GroundedRelation,
+    Outcome,
+    Phrase,
+    TeacherConfig,
+    Usage,
+)
 from core.domain.spans import Grounding, Span
 from core.errors import TeacherUnreachable
 
@@ -47,7 +57,9 @@ class Fickle:
     asked: int = 0
     name: str = "fickle"
 
-    async def label(self, example: Example, cache: ReplyCache | None = None) -> Annotation:
+    async def label(
+        self, example: Example, cache: ReplyCache | None = None, demonstrations: Sequence[Demonstration] = ()
+    ) -> Annotation:
         assert cache is not None
         known = await cache.get("prompt")
         if known is None:

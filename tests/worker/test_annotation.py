@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,16 @@ from annotator.teachers.base import Purse, Reply, ReplyCache, Teacher
 from annotator.teachers.health import EndpointHealth
 from core import annotations, labelled_items
 from core.db.models import Job
-from core.domain.annotation import Annotation, Example, GroundedRelation, Outcome, Phrase, Prior, TeacherConfig
+from core.domain.annotation import (
+    Annotation,
+    Demonstration,
+    Example,
+    GroundedRelation,
+    Outcome,
+    Phrase,
+    Prior,
+    TeacherConfig,
+)
 from core.domain.lifecycle import JobState
 from core.domain.spans import Grounding, Span
 from core.errors import TeacherRejected, TeacherUnreachable
@@ -41,7 +50,9 @@ class Script:
     name: str = "scripted"
     places: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)  # as many as its concurrency, see open_teacher
 
-    async def label(self, example: Example, cache: ReplyCache | None = None) -> Annotation:
+    async def label(
+        self, example: Example, cache: ReplyCache | None = None, demonstrations: Sequence[Demonstration] = ()
+    ) -> Annotation:
         assert cache is not None
         prompt = f"prompt for {example.id}"
         if await cache.get(prompt) is None:
