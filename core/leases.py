@@ -45,14 +45,14 @@ class Orders:
 
 
 def claim(uow: UnitOfWork, *, job_id: str, lease: float, max_attempts: int) -> Claim | None:
-    """Take a job for `lease` seconds. None when it is finished, gone, or somebody else's.
+    """Take a job for `lease` seconds. None when it is finished, gone, somebody else's, or waits for its time.
 
     A lease that ran out may be taken over, which counts as a lost attempt; the last one is left to `expire`.
     """
     ran_out = and_(Job.lease_until < clock(), Job.attempts + 1 < max_attempts)
     job = uow.session.scalars(
         select(Job)
-        .where(Job.id == job_id, Job.state.in_(_OPEN), or_(Job.lease_until.is_(None), ran_out))
+        .where(Job.id == job_id, Job.state.in_(_OPEN), or_(_waits(), ran_out))
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
@@ -60,7 +60,8 @@ def claim(uow: UnitOfWork, *, job_id: str, lease: float, max_attempts: int) -> C
         return None
     if job.lease_until is not None:
         _charge(uow, job)
-    uow.session.execute(update(Job).where(Job.id == job.id).values(epoch=Job.epoch + 1, lease_until=clock() + lease))
+    taken = {"epoch": Job.epoch + 1, "lease_until": clock() + lease, "not_before": None}
+    uow.session.execute(update(Job).where(Job.id == job.id).values(taken))
     uow.session.refresh(job)
     if JobState(job.state) is JobState.QUEUED:
         change_state(uow, job, JobState.RUNNING)
@@ -103,8 +104,10 @@ def fence(uow: UnitOfWork, claim: Claim) -> Job:
     return job
 
 
-def release(uow: UnitOfWork, claim: Claim) -> None:
+def release(uow: UnitOfWork, claim: Claim, *, wait: float = 0.0) -> None:
     """Give a job back unfinished, at no cost to its attempts. One that was told to stop is cancelled instead.
+
+    With `wait`, in seconds, nobody need look at it before: it holds no worker meanwhile, and the relay wakes it.
 
     Raises
     ------
@@ -116,7 +119,10 @@ def release(uow: UnitOfWork, claim: Claim) -> None:
         change_state(uow, job, JobState.CANCELLED)
         return
     job.lease_until = None
-    uow.nudge(job)
+    if wait > 0:
+        uow.session.execute(update(Job).where(Job.id == job.id).values(not_before=clock() + wait))
+    else:
+        uow.nudge(job)
 
 
 def finish(
@@ -174,20 +180,13 @@ def expire(uow: UnitOfWork, *, max_attempts: int, limit: int = 100) -> int:
 
 def runnable(session: Session, *, kind: JobKind, limit: int) -> Sequence[Nudge]:
     """Nudges for at most `limit` jobs that nobody works on, the longest waiting first."""
-    waiting = (
-        select(Job.id)
-        .where(Job.kind == kind, Job.state.in_(_OPEN), Job.lease_until.is_(None))
-        .order_by(Job.id)
-        .limit(limit)
-    )
+    waiting = select(Job.id).where(Job.kind == kind, Job.state.in_(_OPEN), _waits()).order_by(Job.id).limit(limit)
     return [Nudge(kind, job_id) for job_id in session.scalars(waiting)]
 
 
 def others_wait(session: Session, claim: Claim) -> bool:
     """Whether nobody works on some other job of the claim's kind, which could have the claim's place."""
-    waiting = select(Job.id).where(
-        Job.kind == claim.kind, Job.state.in_(_OPEN), Job.lease_until.is_(None), Job.id != claim.job_id
-    )
+    waiting = select(Job.id).where(Job.kind == claim.kind, Job.state.in_(_OPEN), _waits(), Job.id != claim.job_id)
     return session.scalars(waiting.limit(1)).one_or_none() is not None
 
 
@@ -195,6 +194,11 @@ def state_of(session: Session, *, job_id: str) -> JobState | None:
     """The state of a job of any tenant, for upkeep; None when it was deleted."""
     state = session.scalars(select(Job.state).where(Job.id == job_id)).one_or_none()
     return None if state is None else JobState(state)
+
+
+def _waits() -> ColumnElement[bool]:
+    """Nobody works on the job, and its time has come."""
+    return and_(Job.lease_until.is_(None), or_(Job.not_before.is_(None), Job.not_before <= clock()))
 
 
 def _owned(claim: Claim) -> ColumnElement[bool]:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, Json, PublicId, Serial, Timestamp, utcnow
 from core.domain.annotation import Decision, Outcome
+from core.domain.batches import BatchEnding, BatchState
 from core.domain.lifecycle import JobState
 from core.jobs import JobKind
 
@@ -141,6 +142,7 @@ class Job(Base):
     epoch: Mapped[int] = mapped_column(Integer, default=0)  # claims so far: the fencing token
     attempts: Mapped[int] = mapped_column(Integer, default=0)  # claims that ended in a lost lease
     lease_until: Mapped[float | None] = mapped_column(Double)  # unix seconds on the database's clock
+    not_before: Mapped[float | None] = mapped_column(Double)  # the same: until then nobody need claim it
     cursor: Mapped[int] = mapped_column(BigInteger, default=0)  # training: bytes of events.jsonl that are events here
     # Annotation: the most it may cost (null: no bound), what it has cost, and the sum of its reservations.
     budget_tokens: Mapped[int | None] = mapped_column(BigInteger)
@@ -209,6 +211,8 @@ class AnnotationRow(Base):
     prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
     completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
     confidence: Mapped[float | None] = mapped_column(Double)  # agreement of the teacher's votes, where it had several
+    # The batch that asks, or asked, about it. While that is open, no other may; no foreign key, see migration 0004.
+    batch_id: Mapped[str | None] = mapped_column(PublicId)
     updated_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
@@ -223,6 +227,33 @@ class Reservation(Base):
     tokens: Mapped[int] = mapped_column(BigInteger)
     nano_usd: Mapped[int] = mapped_column(BigInteger)
     made_at: Mapped[datetime] = mapped_column(Timestamp, default=utcnow)
+
+
+class TeacherBatch(Base):
+    """A file of questions to a teacher. Written before the endpoint hears of it, which knows it by our id too."""
+
+    __tablename__ = "teacher_batches"
+    __table_args__ = (
+        CheckConstraint(_one_of("state", BatchState), name="state"),
+        CheckConstraint(f"ending is null or {_one_of('ending', BatchEnding)}", name="ending"),
+    )
+
+    id: Mapped[str] = mapped_column(PublicId, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    state: Mapped[str] = mapped_column(String(16), default=BatchState.PREPARING, index=True)
+    remote_id: Mapped[str | None] = mapped_column(String(200))
+    remote_status: Mapped[str] = mapped_column(String(32), default="")  # in the endpoint's words
+    form: Mapped[dict[str, Any]] = mapped_column(Json)  # how it was asked; once ended, how to ask next
+    reservation_id: Mapped[int | None] = mapped_column(BigInteger)  # where the job has a budget
+    lines: Mapped[int] = mapped_column(Integer)
+    answered: Mapped[int] = mapped_column(Integer, default=0)  # as the endpoint counts them, then as we do
+    misses: Mapped[int] = mapped_column(Integer, default=0)  # times it was looked for at the endpoint and not found
+    failures: Mapped[int] = mapped_column(Integer, default=0)  # times in a row that the endpoint could not be reached
+    ending: Mapped[str | None] = mapped_column(String(16))
+    detail: Mapped[str] = mapped_column(Text, default="")  # what the endpoint said was wrong
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=utcnow)
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
 class ReviewRow(Base):

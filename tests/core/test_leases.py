@@ -122,6 +122,41 @@ def test_waiting_jobs_are_those_without_a_lease(database: Database) -> None:
         assert [n.job_id for n in leases.runnable(session, kind=JobKind.ANNOTATION, limit=10)] == [waiting.id]
 
 
+def test_a_job_that_waits_for_its_time_holds_no_worker(database: Database) -> None:
+    job, working = scenes.annotation_job(database), scenes.annotation_job(database)
+    other = scenes.claimed(database, working.id)
+    with database.transaction() as uow:
+        leases.release(uow, _claim_of(uow, job.id), wait=3600)
+    promised = scenes.promised(database)
+    with database.transaction() as uow:
+        assert leases.claim(uow, job_id=job.id, lease=60, max_attempts=3) is None
+        assert leases.runnable(uow.session, kind=JobKind.ANNOTATION, limit=10) == []
+        assert not leases.others_wait(uow.session, other)
+        assert leases.expire(uow, max_attempts=3) == 0
+    assert promised.count(job.id) == 1  # when it was submitted; the relay wakes it
+    scenes.wake(database, job.id)
+    with database.reading() as session:
+        assert [nudge.job_id for nudge in leases.runnable(session, kind=JobKind.ANNOTATION, limit=10)] == [job.id]
+        assert leases.others_wait(session, other)
+    assert scenes.claimed(database, job.id).epoch == 2
+    assert scenes.row(database, job.id).not_before is None
+
+
+def test_a_job_that_waits_is_cancelled_at_once(database: Database) -> None:
+    job = scenes.annotation_job(database)
+    with database.transaction() as uow:
+        leases.release(uow, _claim_of(uow, job.id), wait=3600)
+    with database.transaction() as uow:
+        cancel_job(uow, tenant_id=scenes.TENANT, kind=JobKind.ANNOTATION, job_id=job.id)
+    assert scenes.row(database, job.id).state == JobState.CANCELLED
+
+
+def _claim_of(uow: UnitOfWork, job_id: str) -> Claim:
+    claim = leases.claim(uow, job_id=job_id, lease=60, max_attempts=3)
+    assert claim is not None
+    return claim
+
+
 def _store_label(uow: UnitOfWork, claim: Claim, _: Path) -> None:
     [item] = annotation_items.pending_items(uow.session, claim, after=0, limit=1)
     annotation_items.store_labels(uow, claim, {item.id: scenes.label()}, items_per_second=1)
