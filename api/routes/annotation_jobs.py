@@ -7,21 +7,19 @@ from functools import partial
 from http import HTTPStatus
 from typing import IO, Annotated, Any
 
-from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from api import events
 from api.annotation_plan import plan_view
-from api.deps import InUse, Reader, Reading, Services, Streams, Writer, Writing
+from api.deps import InUse, Reader, Services, Writer, Writing
 from api.errors import documented
-from api.job_answers import NOT_MODIFIED, IfNoneMatch, State, accepted, listed, shown
+from api.job_answers import accepted
+from api.job_routes import Descriptions, add_job_routes
 from api.once import Once
-from api.pages import Cursor, Limit, Page, after_id
 from api.schemas.annotations import AnnotationJobIn, AnnotationPlanView, BudgetIn
 from api.schemas.fields import PathId, Split
-from api.schemas.jobs import EventView, JobView, job_view
-from core import annotations, budgets, job_store, labelled_items
+from api.schemas.jobs import JobView, job_view
+from core import annotations, budgets, labelled_items
 from core.domain.annotation import TeacherConfig
 from core.domain.spending import nano_usd
 from core.errors import InvalidInput
@@ -31,7 +29,6 @@ from core.settings import Settings
 
 router = APIRouter(prefix="/v1/annotation-jobs", tags=["annotation jobs"])
 
-_KIND = JobKind.ANNOTATION
 _CHUNK = 1 << 16  # bytes
 _LINES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Lines of {id, input, target, choices, relations}.", "content": {"application/x-ndjson": {}}}
@@ -74,31 +71,19 @@ def create_annotation_job(body: AnnotationJobIn, services: InUse, uow: Writing, 
     return once(lambda: accepted(submit()))
 
 
-@router.get("", summary="List annotation jobs, newest first")
-def list_annotation_jobs(
-    session: Reading, me: Reader, state: State = None, limit: Limit = 50, cursor: Cursor = None
-) -> Page[JobView]:
-    """In pages."""
-    after = after_id(cursor, f"{_KIND}-jobs")
-    rows = job_store.list_jobs(session, tenant_id=me.tenant_id, kind=_KIND, after=after, limit=limit + 1, state=state)
-    return listed(rows, limit, _KIND)
-
-
-@router.get(
-    "/{job_id}",
-    response_model=JobView,
-    summary="Show an annotation job",
-    responses=NOT_MODIFIED | documented(404),
+add_job_routes(
+    router,
+    JobKind.ANNOTATION,
+    retry=annotations.retry,
+    says=Descriptions(
+        show="State, counts by outcome, progress; with an ETag, and Retry-After while it is not finished.",
+        cancel="Labels so far are kept. What a worker holds stops at its next heartbeat; asking again is harmless.",
+        retry="A new job with the same request. What the teacher has answered is not asked, or paid for, again.",
+        delete="Trainings that used the labels keep their adapters.",
+        events="In pages, or as a stream.",
+        with_labels=" with its labels",
+    ),
 )
-def get_annotation_job(job_id: PathId, session: Reading, me: Reader, if_none_match: IfNoneMatch = None) -> Response:
-    """State, counts by outcome, progress; with an ETag, and Retry-After while it is not finished."""
-    return shown(job_store.get_job(session, tenant_id=me.tenant_id, kind=_KIND, job_id=job_id), if_none_match)
-
-
-@router.post("/{job_id}/cancel", summary="Cancel an annotation job", responses=documented(404, 409))
-def cancel_annotation_job(job_id: PathId, uow: Writing, me: Writer) -> JobView:
-    """Labels so far are kept. What a worker holds stops at its next heartbeat; asking again is harmless."""
-    return job_view(job_store.cancel_job(uow, tenant_id=me.tenant_id, kind=_KIND, job_id=job_id))
 
 
 @router.post("/{job_id}/budget", summary="Change the budget of an annotation job", responses=documented(404, 409))
@@ -107,51 +92,6 @@ def change_annotation_budget(job_id: PathId, body: BudgetIn, uow: Writing, me: W
     usd = None if body.budget_usd is None else nano_usd(body.budget_usd)
     job = budgets.change_budget(uow, tenant_id=me.tenant_id, job_id=job_id, tokens=body.budget_tokens, nano_usd=usd)
     return job_view(job)
-
-
-@router.post(
-    "/{job_id}/retry",
-    status_code=HTTPStatus.ACCEPTED,
-    response_model=JobView,
-    summary="Repeat a failed or cancelled annotation job",
-    responses=documented(404, 409),
-)
-def retry_annotation_job(job_id: PathId, uow: Writing, me: Writer, once: Once) -> Response:
-    """A new job with the same request. What the teacher has answered is not asked, or paid for, again."""
-    return once(lambda: accepted(annotations.retry(uow, tenant_id=me.tenant_id, job_id=job_id)))
-
-
-@router.delete(
-    "/{job_id}",
-    status_code=HTTPStatus.NO_CONTENT,
-    summary="Delete a finished annotation job with its labels",
-    responses=documented(404, 409),
-)
-def delete_annotation_job(job_id: PathId, uow: Writing, me: Writer) -> None:
-    """Trainings that used the labels keep their adapters."""
-    job_store.delete_job(uow, tenant_id=me.tenant_id, kind=_KIND, job_id=job_id)
-
-
-@router.get(
-    "/{job_id}/events",
-    response_model=Page[EventView],
-    summary="What happened to an annotation job",
-    responses=events.STREAM | documented(404),
-)
-async def annotation_job_events(
-    job_id: PathId,
-    request: Request,
-    services: InUse,
-    streams: Streams,
-    me: Reader,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-    last_event_id: events.LastEventId = None,
-) -> Any:
-    """In pages, or as a stream."""
-    if events.wants_stream(request):
-        return await events.stream(streams, me, _KIND, job_id, last_event_id)
-    return await to_thread.run_sync(events.page, services.database, me, _KIND, job_id, limit, cursor)
 
 
 @router.get(
