@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import sys
 import threading
 from types import FrameType
 from typing import Annotated
@@ -42,7 +41,7 @@ def serve(
     first; the first start prints an API key, once.
     """
     settings = load_settings()
-    configure_logs(settings.log_level, as_json=settings.log_json and not sys.stderr.isatty())
+    configure_logs(settings.log_level, as_json=settings.log_json)
     upgrade(settings.database.url)
     signal.signal(signal.SIGTERM, _leave)
     listening = _listen(host or settings.api.host, settings.api.port if port is None else port)

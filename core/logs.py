@@ -19,7 +19,7 @@ from core.errors import CausewayError
 _CHATTY = ("httpx", "httpx2", "httpcore", "celery.worker.strategy", "celery.app.trace", "uvicorn.access", "alembic")
 
 
-def configure_logs(level: str, *, as_json: bool) -> None:
+def configure_logs(level: str, *, as_json: bool | None) -> None:
     """Send the logs of this process, ours and those of libraries, to stderr. Called at entry points only.
 
     Parameters
@@ -27,8 +27,10 @@ def configure_logs(level: str, *, as_json: bool) -> None:
     level
         Name of the lowest level that is shown: DEBUG, INFO, WARNING or ERROR.
     as_json
-        One JSON object a line; otherwise lines for a person.
+        One JSON object a line, or lines for a person; None: the latter on a terminal only.
     """
+    on_terminal = sys.stderr.isatty()
+    as_json = not on_terminal if as_json is None else as_json
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -43,7 +45,7 @@ def configure_logs(level: str, *, as_json: bool) -> None:
         cache_logger_on_first_use=True,
     )
     render: Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=on_terminal)
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

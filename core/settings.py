@@ -56,6 +56,9 @@ class TeacherSettings(BaseModel):
     tokens_per_minute: float = Field(0.0, ge=0, description="prompts and replies together; 0: as many as it takes")
     prompt_price: float = Field(0.0, ge=0, description="USD for a million tokens")
     completion_price: float = Field(0.0, ge=0, description="USD for a million tokens")
+    batch_discount: float = Field(0.5, ge=0, le=1, description="of both prices, for questions in a batch")
+    batch_lines: int = Field(50_000, ge=1, le=1_000_000, description="questions in a batch, at most")
+    batch_bytes: int = Field(200_000_000, ge=10_000, le=2_000_000_000, description="of a batch's file, at most")
 
 
 class BaseModelSettings(BaseModel):
@@ -72,6 +75,7 @@ class JobSettings(BaseModel):
     heartbeat: float = Field(15.0, gt=0)
     relay: float = Field(15.0, gt=0)
     slice: float = Field(60.0, gt=0)
+    batch_poll: float = Field(30.0, gt=0, le=3600, description="between looks at batches that a teacher works on")
     max_attempts: int = Field(3, ge=1, description="claims that ended in a lost lease before a job fails")
     annotation_concurrency: int = Field(4, ge=1, le=256, description="annotation jobs a worker process serves at once")
     training_concurrency: int = Field(1, ge=1, le=64, description="trainer processes a training worker runs at once")
@@ -114,7 +118,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     cors_origins: list[str] = Field(default_factory=list)
     log_level: str = "INFO"
-    log_json: bool = True
+    log_json: bool | None = Field(None, description="unset: JSON unless the log goes to a terminal")
 
     @field_validator("teachers")
     @classmethod

@@ -1,7 +1,9 @@
 """Logs are JSON lines with ids, and never carry the text inside a foreign exception."""
 
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +38,34 @@ def test_a_line_is_json_and_carries_the_bound_ids(capsys: pytest.CaptureFixture[
     first, second = _lines(capsys.readouterr().err)
     assert (first["event"], first["job_id"], first["items"], first["level"]) == ("slice_done", "aj_1", 3, "info")
     assert (second["event"], second["job_id"]) == ("from a library", "aj_1")
+
+
+class _Screen(io.StringIO):
+    """A stderr that may be a terminal."""
+
+    def __init__(self, on_terminal: bool) -> None:
+        super().__init__()
+        self._on_terminal = on_terminal
+
+    def isatty(self) -> bool:
+        return self._on_terminal
+
+
+@pytest.mark.parametrize(
+    ("on_terminal", "as_json", "json_lines"),
+    [(True, None, False), (False, None, True), (True, True, True), (False, False, False)],
+)
+def test_a_person_at_a_terminal_gets_lines_to_read_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, on_terminal: bool, as_json: bool | None, json_lines: bool
+) -> None:
+    screen = _Screen(on_terminal)
+    monkeypatch.setattr(sys, "stderr", screen)
+    configure_logs("INFO", as_json=as_json)
+    structlog.get_logger("worker").info("slice_done", items=3)
+    written = screen.getvalue()
+    assert "slice_done" in written
+    assert written.startswith("{") == json_lines
+    assert ("\x1b[" in written) == (on_terminal and not json_lines)  # colours only where they are seen
 
 
 def _refuse(text: str) -> None:
