@@ -74,9 +74,24 @@ async def annotate_one(
     BudgetExhausted
         When the purse does not hold what the call may cost: the item is not spent.
     """
-    if not example.target:
-        return Annotation(Outcome.FAILED, detail="the example has an empty target")
-    annotation = await teacher.label(example, cache, demonstrations)
+    if (unfit := unfit_to_ask(example)) is not None:
+        return unfit
+    return believed(await teacher.label(example, cache, demonstrations), example)
+
+
+def unfit_to_ask(example: Example) -> Annotation | None:
+    """What becomes of an example that no teacher need be asked about; None for all others."""
+    return None if example.target else Annotation(Outcome.FAILED, detail="the example has an empty target")
+
+
+def believed(annotation: Annotation, example: Example) -> Annotation:
+    """An annotation whose relations are sure to lie inside the text, in their order.
+
+    Raises
+    ------
+    InvalidSpan
+        When they do not: a bug, no teacher's doing.
+    """
     for grounded in annotation.relations:
         grounded.relation.check_against(example.text)
     if annotation.outcome is Outcome.LABELLED and not annotation.relations:

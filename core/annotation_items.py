@@ -15,7 +15,7 @@ from core.db.base import utcnow
 from core.db.models import AnnotationRow, ExampleRow, Job, PriorRow, TeacherReply
 from core.db.session import UnitOfWork
 from core.db.text import storable, storable_text
-from core.domain.annotation import Example
+from core.domain.annotation import Example, Mode
 from core.domain.lifecycle import JobState
 from core.job_store import record_change
 from core.labels import example_of
@@ -42,13 +42,15 @@ class Asked:
     teacher: str  # by its name in the settings
     prior: dict[str, Any]
     votes: int  # of the teacher on each item
+    mode: Mode = Mode.LIVE
 
 
 def asked_of(session: Session, claim: Claim) -> Asked:
     """How the job is to be labelled."""
     query = select(Job.request, PriorRow.body).join(PriorRow, PriorRow.id == Job.prior_id)
     request, prior = session.execute(query.where(Job.id == claim.job_id, Job.tenant_id == claim.tenant_id)).one()
-    return Asked(request["teacher"], prior, request.get("votes", 1))  # jobs of before have none
+    # Jobs of before have neither votes nor mode.
+    return Asked(request["teacher"], prior, request.get("votes", 1), Mode(request.get("mode", Mode.LIVE)))
 
 
 def pending_items(session: Session, claim: Claim, *, after: int, limit: int) -> list[Item]:
@@ -94,6 +96,7 @@ def store_labels(uow: UnitOfWork, claim: Claim, labels: Labels, *, items_per_sec
     job.done += len(labels)
     left = job.total - job.done
     job.progress = {
+        **job.progress,
         "outcomes": outcomes,
         "prompt_tokens": job.progress.get("prompt_tokens", 0) + _spent(labels, "prompt_tokens"),
         "completion_tokens": job.progress.get("completion_tokens", 0) + _spent(labels, "completion_tokens"),

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from core.db.models import AnnotationRow, ExampleRow, Job, PriorRow
 from core.db.session import UnitOfWork
 from core.db.text import storable_text
-from core.domain.annotation import Example
+from core.domain.annotation import Example, Mode
 from core.domain.spending import nano_usd
 from core.errors import InvalidInput, NotFound
 from core.job_store import add_job, dataset_for_job, job_to_retry
@@ -73,6 +73,7 @@ def submit(
     teacher: str,
     splits: Sequence[str] = (),
     votes: int = 1,
+    mode: Mode = Mode.LIVE,
     budget_tokens: int | None = None,
     budget_usd: float | None = None,
     name: str = "",
@@ -80,6 +81,7 @@ def submit(
     """Queue the labelling of the examples of some splits (all when none is named) by a teacher.
 
     With several `votes` it is asked that often about each, and how far it agrees with itself is kept as confidence.
+    In batch mode it is asked in files, and answers within a day; see core/teacher_batches.py.
     A job that would cost more than its budget stops before that, as `paused_budget`; see core/budgets.py.
 
     Raises
@@ -94,6 +96,7 @@ def submit(
         "teacher": teacher,
         "splits": list(splits),
         "votes": votes,
+        "mode": mode,
         "budget_tokens": budget_tokens,
         "budget_usd": budget_usd,
     }

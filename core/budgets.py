@@ -83,6 +83,36 @@ def settle(uow: UnitOfWork, claim: Claim, settled: Settled, *, unreserved: Cost 
     return job
 
 
+def draw(uow: UnitOfWork, claim: Claim, number: int | None, cost: Cost) -> Job:
+    """Count part of a reservation as spent: one of many calls that it was made for is over. None: there was none made.
+
+    Raises
+    ------
+    LeaseLost
+        When the job is no longer this claim's.
+    """
+    job = fence(uow, claim)
+    _set_spent(job, spent_by(job) + cost)
+    if number is None:
+        return job
+    query = select(Reservation).where(Reservation.job_id == job.id, Reservation.id == number).with_for_update()
+    row = uow.session.scalars(query).one()
+    # Tokens that could not have been, which a teacher reports all the same, come from nobody's reservation.
+    drawn = Cost(min(cost.tokens, row.tokens), min(cost.nano_usd, row.nano_usd))
+    row.tokens, row.nano_usd = row.tokens - drawn.tokens, row.nano_usd - drawn.nano_usd
+    _set_reserved(job, reserved_by(job) - drawn)
+    return job
+
+
+def left_of(uow: UnitOfWork, job: Job, number: int | None) -> Cost:
+    """What a reservation still holds."""
+    query = select(Reservation.tokens, Reservation.nano_usd).where(
+        Reservation.job_id == job.id, Reservation.id == number
+    )
+    found = uow.session.execute(query).one_or_none()
+    return Cost() if found is None else Cost(*found)
+
+
 def write_off(uow: UnitOfWork, claim: Claim) -> Job:
     """Count as spent what is still set aside: for when no call of the job is in flight, and nobody knows how some went.
 
@@ -97,6 +127,14 @@ def write_off(uow: UnitOfWork, claim: Claim) -> Job:
         _set_spent(job, spent_by(job) + reserved_by(job))
         _set_reserved(job, Cost())
     return job
+
+
+def write_off_reservation(uow: UnitOfWork, job: Job, number: int | None) -> None:
+    """Count one reservation of a job, whose row the transaction has locked, as spent; None: there was none made."""
+    ended = delete(Reservation).where(Reservation.job_id == job.id, Reservation.id == number)
+    for tokens, nano in uow.session.execute(ended.returning(Reservation.tokens, Reservation.nano_usd)).all():
+        _set_reserved(job, reserved_by(job) - Cost(tokens, nano))
+        _set_spent(job, spent_by(job) + Cost(tokens, nano))
 
 
 def pause(uow: UnitOfWork, claim: Claim, refused: Cost) -> Job:

@@ -127,6 +127,18 @@ class TeacherRejected(CausewayError):
     code = "teacher_rejected"
 
 
+class BatchRejected(CausewayError):
+    """A teacher endpoint will not take a batch as we make it. Facts: `teacher`."""
+
+    code = "batch_rejected"
+
+
+class BatchStuck(CausewayError):
+    """Batch after batch of a job ended without a single result. Facts: `rounds`, `last`."""
+
+    code = "batch_stuck"
+
+
 class ReplyUnreadable(CausewayError):
     """A teacher's reply is not the JSON that was asked for. Facts: `reason`."""
 

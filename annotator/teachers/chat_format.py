@@ -7,11 +7,19 @@ from typing import Any
 
 from annotator.parsing import storable
 from annotator.teachers.base import Finish, Message, Reply
-from core.domain.annotation import Usage
+from core.domain.annotation import TeacherConfig, Usage
 
 _FINISHES = {"length": Finish.LENGTH, "content_filter": Finish.FILTERED}
 _FRAME = 8  # tokens that a chat template may put around a message
 RUNGS = 3  # of the structured-output ladder: JSON schema, JSON mode, plain text
+
+
+UNSUPPORTED = ("unsupported_parameter", "unsupported_value")  # codes of an error that names a parameter
+
+
+def parameters_of(config: TeacherConfig) -> dict[str, Any]:
+    """All that shapes a teacher's replies besides the prompt."""
+    return {"temperature": config.temperature, "max_tokens": config.max_tokens}
 
 
 def request_parameters(parameters: Mapping[str, Any], refused: frozenset[str]) -> dict[str, Any]:
@@ -34,11 +42,19 @@ def response_format(rung: int, schema: Mapping[str, Any]) -> dict[str, Any] | No
 def read_completion(body: bytes) -> Reply:
     """The reply in the body of a 200, its text fit to be stored. A body in any other format is itself that text."""
     try:
-        document = json.loads(body)
+        reply = read_document(json.loads(body))
+    except (ValueError, RecursionError):
+        reply = None
+    return Reply(storable(body.decode("utf-8", "replace"))) if reply is None else reply
+
+
+def read_document(document: Any) -> Reply | None:
+    """The reply in a completion, its text fit to be stored; None for a document in any other format."""
+    try:
         choice = document["choices"][0]
         message = dict(choice["message"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return Reply(storable(body.decode("utf-8", "replace")))
+    except (ValueError, LookupError, TypeError):
+        return None
     usage = _usage(document.get("usage"))
     if isinstance(message.get("refusal"), str) and message["refusal"]:
         return Reply(storable(message["refusal"]), usage, Finish.REFUSED)

@@ -49,7 +49,12 @@ def second_question(messages: Sequence[Message], reply: Reply, annotation: Annot
     """
     if annotation.outcome is not Outcome.UNREADABLE or reply.finish is not Finish.COMPLETE:
         return None
-    return render_reask(messages, reply.text[:_MAX_REASK], annotation.detail)
+    return asked_again(messages, reply.text, annotation.detail)
+
+
+def asked_again(messages: Sequence[Message], text: str, problem: str) -> list[Message]:
+    """The first question once more, after a reply of this text that could not be read because of `problem`."""
+    return render_reask(messages, text[:_MAX_REASK], problem)
 
 
 def is_kept(annotation: Annotation) -> bool:

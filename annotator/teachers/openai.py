@@ -13,8 +13,10 @@ from annotator.parsing import storable
 from annotator.teachers.base import Finish, Message, Purse, Reply
 from annotator.teachers.chat_format import (
     RUNGS,
+    UNSUPPORTED,
     estimate_tokens,
     most_tokens,
+    parameters_of,
     read_completion,
     request_parameters,
     response_format,
@@ -26,7 +28,6 @@ from core.domain.annotation import TeacherConfig, Usage
 from core.errors import TeacherRejected, TeacherUnreachable
 
 MAX_BODY = 2_000_000  # bytes of a reply that are read
-_UNSUPPORTED = ("unsupported_parameter", "unsupported_value")  # codes of an error that names a parameter
 _MAX_ERROR = 500  # characters of an endpoint's error message that are kept
 _REJECTED = {
     401: "it does not accept the key",
@@ -79,7 +80,7 @@ class OpenAIEndpoint:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """All that shapes a reply besides the prompt."""
-        return {"temperature": self._config.temperature, "max_tokens": self._config.max_tokens}
+        return parameters_of(self._config)
 
     async def ask(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         """The reply to one prompt, see ChatEndpoint.ask.
@@ -207,7 +208,7 @@ class OpenAIEndpoint:
             return _Throttled(retry_after(error.response.headers))
         if status >= 500 or status in (408, 409, 425):
             return _Failed(f"HTTP {status}")
-        refused = error.param if error.code in _UNSUPPORTED else None
+        refused = error.param if error.code in UNSUPPORTED else None
         return _NotAccepted(f"HTTP {status}: {error.message}"[:_MAX_ERROR], refused)
 
     def _is_hopeless(self) -> bool:

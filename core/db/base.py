@@ -1,6 +1,7 @@
 """Column types and SQL expressions that mean the same on Postgres and SQLite."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Double, Integer, MetaData, String, TypeDecorator
@@ -68,6 +69,11 @@ def _clock_postgresql(element: clock, compiler: SQLCompiler, **kw: Any) -> str: 
 @compiles(clock, "sqlite")
 def _clock_sqlite(element: clock, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ARG001
     return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+def one_of(column: str, values: type[StrEnum]) -> str:
+    """The SQL that a column holds one of these."""
+    return f"{column} in ({', '.join(repr(str(v)) for v in values)})"
 
 
 def utcnow() -> datetime:

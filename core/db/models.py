@@ -1,7 +1,6 @@
 """The tables. tenant_id stands on every row, and in every query."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -19,15 +18,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.db.base import Base, Json, PublicId, Serial, Timestamp, utcnow
+from core.db.base import Base, Json, PublicId, Serial, Timestamp, one_of, utcnow
+from core.db.teacher_rows import Reservation as Reservation
+from core.db.teacher_rows import TeacherBatch as TeacherBatch
+from core.db.teacher_rows import TeacherReply as TeacherReply
 from core.domain.annotation import Decision, Outcome
-from core.domain.batches import BatchEnding, BatchState
 from core.domain.lifecycle import JobState
 from core.jobs import JobKind
-
-
-def _one_of(column: str, values: type[StrEnum]) -> str:
-    return f"{column} in ({', '.join(repr(str(v)) for v in values)})"
 
 
 class ApiKey(Base):
@@ -117,8 +114,8 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint(_one_of("state", JobState), name="state"),
-        CheckConstraint(_one_of("kind", JobKind), name="kind"),
+        CheckConstraint(one_of("state", JobState), name="state"),
+        CheckConstraint(one_of("kind", JobKind), name="kind"),
         Index("ix_jobs_tenant_kind", "tenant_id", "kind", "id"),
         Index("ix_jobs_runnable", "state", "lease_until"),
     )
@@ -189,7 +186,7 @@ class AnnotationRow(Base):
     __tablename__ = "annotations"
     __table_args__ = (
         UniqueConstraint("job_id", "example_position"),
-        CheckConstraint(f"outcome is null or {_one_of('outcome', Outcome)}", name="outcome"),
+        CheckConstraint(f"outcome is null or {one_of('outcome', Outcome)}", name="outcome"),
         Index("ix_annotations_job_outcome", "job_id", "outcome", "id"),
     )
 
@@ -216,53 +213,13 @@ class AnnotationRow(Base):
     updated_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
-class Reservation(Base):
-    """What a call to a teacher may cost, set aside before it is made. Gone once the call is settled."""
-
-    __tablename__ = "reservations"
-
-    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    tokens: Mapped[int] = mapped_column(BigInteger)
-    nano_usd: Mapped[int] = mapped_column(BigInteger)
-    made_at: Mapped[datetime] = mapped_column(Timestamp, default=utcnow)
-
-
-class TeacherBatch(Base):
-    """A file of questions to a teacher. Written before the endpoint hears of it, which knows it by our id too."""
-
-    __tablename__ = "teacher_batches"
-    __table_args__ = (
-        CheckConstraint(_one_of("state", BatchState), name="state"),
-        CheckConstraint(f"ending is null or {_one_of('ending', BatchEnding)}", name="ending"),
-    )
-
-    id: Mapped[str] = mapped_column(PublicId, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    state: Mapped[str] = mapped_column(String(16), default=BatchState.PREPARING, index=True)
-    remote_id: Mapped[str | None] = mapped_column(String(200))
-    remote_status: Mapped[str] = mapped_column(String(32), default="")  # in the endpoint's words
-    form: Mapped[dict[str, Any]] = mapped_column(Json)  # how it was asked; once ended, how to ask next
-    reservation_id: Mapped[int | None] = mapped_column(BigInteger)  # where the job has a budget
-    lines: Mapped[int] = mapped_column(Integer)
-    answered: Mapped[int] = mapped_column(Integer, default=0)  # as the endpoint counts them, then as we do
-    misses: Mapped[int] = mapped_column(Integer, default=0)  # times it was looked for at the endpoint and not found
-    failures: Mapped[int] = mapped_column(Integer, default=0)  # times in a row that the endpoint could not be reached
-    ending: Mapped[str | None] = mapped_column(String(16))
-    detail: Mapped[str] = mapped_column(Text, default="")  # what the endpoint said was wrong
-    created_at: Mapped[datetime] = mapped_column(Timestamp, default=utcnow)
-    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
-
-
 class ReviewRow(Base):
     """What a human decided about an example's relations. The highest number counts, the others are history."""
 
     __tablename__ = "reviews"
     __table_args__ = (
         UniqueConstraint("example_position", "number"),
-        CheckConstraint(_one_of("decision", Decision), name="decision"),
+        CheckConstraint(one_of("decision", Decision), name="decision"),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
@@ -276,17 +233,6 @@ class ReviewRow(Base):
     relations: Mapped[list[dict[str, Any]]] = mapped_column(Json)
     key_id: Mapped[str] = mapped_column(PublicId)  # who
     at: Mapped[datetime] = mapped_column(Timestamp, default=utcnow)
-
-
-class TeacherReply(Base):
-    """A reply that was paid for, by the hash of all that shaped it: asking again costs nothing."""
-
-    __tablename__ = "teacher_replies"
-
-    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    prompt_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
-    reply: Mapped[dict[str, Any]] = mapped_column(Json)
-    created_at: Mapped[datetime] = mapped_column(Timestamp, default=utcnow, index=True)
 
 
 class Adapter(Base):

@@ -150,6 +150,13 @@ class Annotation:
     detail: str = ""  # for outcomes other than labelled: one sentence on what went wrong
 
 
+class Mode(StrEnum):
+    """How a job asks its teacher."""
+
+    LIVE = "live"  # one call an item, answered within seconds
+    BATCH = "batch"  # files of thousands of questions, answered within a day, for less
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherConfig:
     """All the annotator needs to reach a teacher. Built from settings at an entry point, never from a request."""
@@ -170,3 +177,6 @@ class TeacherConfig:
     tokens_per_minute: float = 0.0  # prompts and replies together; 0: as many as it takes
     prompt_price: float = 0.0  # USD for a million tokens
     completion_price: float = 0.0  # USD for a million tokens
+    batch_discount: float = 0.5  # of both prices, for questions in a batch
+    batch_lines: int = 50_000  # questions in a batch
+    batch_bytes: int = 200_000_000  # of the file that holds them

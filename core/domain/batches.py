@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from core.domain.annotation import Usage
+
 
 class BatchState(StrEnum):
     """Where a batch stands on our side."""
@@ -59,3 +61,12 @@ def room(newest_first: Iterable[EndedBatch]) -> int | None:
         if batch.ending is BatchEnding.CROWDED and last is not None:
             return max(1, last.lines // 2) if last.ending is BatchEnding.CROWDED else 2 * last.lines
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstReply:
+    """A reply that could not be read: its author is asked once more, in another batch."""
+
+    text: str
+    problem: str  # what was wrong with it
+    usage: Usage

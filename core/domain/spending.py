@@ -1,7 +1,7 @@
 """What calls to a teacher cost, and whether one more fits a budget. Exact integers: no rounding passes a cap."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from core.domain.annotation import TeacherConfig, Usage
@@ -43,6 +43,15 @@ def cost_of(usage: Usage, teacher: TeacherConfig) -> Cost:
     prices = Decimal(str(teacher.prompt_price)), Decimal(str(teacher.completion_price))  # as they are written
     price = usage.prompt_tokens * prices[0] + usage.completion_tokens * prices[1]
     return Cost(usage.prompt_tokens + usage.completion_tokens, math.ceil(price * 1000))
+
+
+def in_batches(teacher: TeacherConfig) -> TeacherConfig:
+    """The same teacher at what it charges for questions in a batch."""
+    paid = 1 - Decimal(str(teacher.batch_discount))
+    prompt, completion = (
+        float(Decimal(str(price)) * paid) for price in (teacher.prompt_price, teacher.completion_price)
+    )
+    return replace(teacher, prompt_price=prompt, completion_price=completion)
 
 
 def nano_usd(usd: float) -> int:

@@ -46,6 +46,7 @@ def test_a_job_has_an_item_for_each_example_of_its_splits(database: Database) ->
         "teacher": "rule",
         "splits": ["train"],
         "votes": 1,
+        "mode": "live",
         "budget_tokens": None,
         "budget_usd": None,
     }
