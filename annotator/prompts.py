@@ -11,7 +11,8 @@ from annotator.grounding import ground
 from annotator.parsing import render_reply
 from annotator.segments import segment_at, segments_of
 from annotator.teachers.base import Message
-from core.domain.annotation import Demonstration, Example, GroundedRelation, Phrase, Prior, Quote, QuotedRelation
+from core.domain.annotation import Demonstration, Example, Prior, Quote, QuotedRelation
+from core.domain.relations import Relation
 from core.domain.spans import Span
 
 PROMPT_VERSION = "v1"
@@ -79,11 +80,13 @@ def _answer(demonstration: Demonstration) -> str:
     text = demonstration.input + demonstration.target
     relations, _ = ground(text, len(demonstration.input), demonstration.relations)
     segments = segments_of(text, len(demonstration.input))
-    return render_reply(_quoted(relation, text, segments) for relation in relations)
+    return render_reply(quoted(grounded.relation, text, segments) for grounded in relations)
 
 
-def _quoted(relation: GroundedRelation, text: str, segments: Sequence[Span]) -> QuotedRelation:
-    def quote(phrase: Phrase) -> Quote:
-        return Quote(phrase.span.of(text), segment_at(segments, phrase.span.start))
+def quoted(relation: Relation, text: str, segments: Sequence[Span]) -> QuotedRelation:
+    """A relation in the words of its text, each phrase with the number of its segment."""
+
+    def quote(span: Span) -> Quote:
+        return Quote(span.of(text), segment_at(segments, span.start))
 
     return QuotedRelation(quote(relation.effect), tuple(quote(cause) for cause in relation.causes))
