@@ -1,10 +1,12 @@
-"""May our attention stand in for a base model's own? Decided by what the model does, never by its name.
+"""May a base model be tuned with our attention, and packed? Decided by what the model does, never by its name.
 
 Registering an attention function is not enough to be right: a model may never call it, or may hand it only part of its
 arithmetic (gpt_oss loses its sinks so, silently). So the model answers one left-padded batch with its own eager
 attention and with ours, and is refused unless both agree.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,20 +36,63 @@ def check_attention(model: PreTrainedModel) -> None:
         Our function did not run exactly once per attention layer, its logits differ from those of eager attention (for
         the kernel's output or for recomputed rows), the model raised with it, or attention dropout is above 0.
     """
-    before, training = model.config._attn_implementation, model.training  # noqa: SLF001 - there is no getter
-    ids, seen = _left_padded(model)
+    before = model.config._attn_implementation  # noqa: SLF001 - there is no getter
     AttentionInterface.register(_NAME, _witnessed)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     try:
+        with _trial(model, "it does not run with replaced attention", "cat"):
+            _compare(model, *_left_padded(model))
+    finally:
+        model.set_attn_implementation(before)
+
+
+def check_packing(model: PreTrainedModel, *, supervised: bool) -> None:
+    """Refuse a model in which examples that share a row would not be on their own. The model comes back as it was.
+
+    Two texts of different lengths, longer than a sliding window where that can be, go through it one by one and, in
+    both orders, behind one another in a row of which only the positions tell where the second begins.
+
+    Parameters
+    ----------
+    supervised
+        Compare rows that are recomputed too; the model's attention has to be ours.
+
+    Raises
+    ------
+    ModelNotSupported
+        Logits differ, or the model raised.
+    """
+    with _trial(model, "it does not run with several examples in a row", "packing"):
+        model.train(mode=False)
+        ids = _ids(model, 2)
+        first, second = ids[:1], ids[1:, _PADDING:]
+        alone = [model(input_ids=ids, use_cache=False).logits[0].float() for ids in (first, second)]
+        packed = torch.cat([torch.cat([first, second], 1), torch.cat([second, first], 1)])  # (2, T)
+        wanted = torch.stack([torch.cat(alone), torch.cat(alone[::-1])])  # (2, T, V)
+        steps = [torch.arange(ids.shape[1], device=model.device) for ids in (first, second)]
+        positions = torch.stack([torch.cat(steps), torch.cat(steps[::-1])])
+        trials: list[tuple[str, dict[str, Any]]] = [("its output", {})]
+        if supervised:
+            trials.append(("recomputed rows", {"supervision": _everything(torch.ones_like(packed))}))
+        for how, asked in trials:
+            logits = model(input_ids=packed, position_ids=positions, use_cache=False, **asked).logits.float()
+            told = f"examples that share a row are not on their own: for {how}"
+            _require_equal(model, wanted, logits, told, "packing")
+
+
+@contextmanager
+def _trial(model: PreTrainedModel, failure: str, what: str) -> Iterator[None]:
+    """Run the model for `what` without a trace: no gradients or draws, its mode restored. `failure`: that it raised."""
+    training = model.training
+    try:
         with torch.inference_mode(), torch.random.fork_rng():
-            _compare(model, ids, seen)
+            yield
     except torch.OutOfMemoryError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as exc:
-        raise _refused(model, f"it does not run with replaced attention ({exc})") from exc
+        raise _refused(model, f"{failure} ({exc})", what) from exc
     finally:
         model.train(training)
-        model.set_attn_implementation(before)
 
 
 @dataclass(slots=True)
@@ -65,17 +110,15 @@ def _compare(model: PreTrainedModel, ids: Tensor, seen: Tensor) -> None:
     native = _logits(model, ids, seen)
     model.set_attn_implementation(_NAME)
     # Every row is recomputed and replaced, each seeing all it could see anyway: nothing may change.
-    index = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    allowed = torch.ones(*ids.shape, ids.shape[1], dtype=torch.bool, device=ids.device)
-    everything = Supervision(index, valid=seen.bool(), allowed=allowed, guided=True)
-    for how, supervision in (("its output", None), ("recomputed rows", everything)):
+    for how, supervision in (("its output", None), ("recomputed rows", _everything(seen))):
         witness = _Witness()
         ours = _logits(model, ids, seen, witness=witness, supervision=supervision)
         if len(witness.callers) != layers or len(set(witness.callers)) != layers:
             raise _refused(
                 model, f"{len(witness.callers)} calls reached our attention, one in each of {layers} is needed"
             )
-        _require_equal(model, native[seen.bool()], ours[seen.bool()], how)
+        told = f"its own attention does more than ours: for {how}"
+        _require_equal(model, native[seen.bool()], ours[seen.bool()], told)
     model.train()
     witness = _Witness()
     _logits(model, ids, seen, witness=witness)
@@ -83,14 +126,21 @@ def _compare(model: PreTrainedModel, ids: Tensor, seen: Tensor) -> None:
         raise _refused(model, f"attention dropout is {witness.dropout}; set it to 0 in the base model's config")
 
 
-def _require_equal(model: PreTrainedModel, native: Tensor, ours: Tensor, how: str) -> None:
+def _everything(seen: Tensor) -> Supervision:
+    """Every row of a batch recomputed and replaced, each seeing all it sees anyway. `seen` (B, T) is 0 on padding."""
+    index = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
+    allowed = torch.ones(*seen.shape, seen.shape[1], dtype=torch.bool, device=seen.device)
+    return Supervision(index, valid=seen.bool(), allowed=allowed, guided=True)
+
+
+def _require_equal(model: PreTrainedModel, native: Tensor, ours: Tensor, told: str, what: str = "cat") -> None:
     difference = float((native - ours).abs().max() / native.abs().max())
     tolerance = TOLERANCE[model.dtype]
     if not difference <= tolerance:  # a NaN is refused too
         raise _refused(
             model,
-            f"its own attention does more than ours: for {how} logits differ by {difference:.1e} of the largest, "
-            f"{tolerance:.0e} is allowed",
+            f"{told} logits differ by {difference:.1e} of the largest, {tolerance:.0e} is allowed",
+            what,
         )
 
 
@@ -117,17 +167,23 @@ def _logits(model: PreTrainedModel, ids: Tensor, seen: Tensor, **kwargs: Any) ->
 
 def _left_padded(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
     """(2, T) token ids and attention mask; the second text is shorter and padded on the left."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None) or 0
-    length = max(_LENGTH, window + _PADDING) if window <= _LONGEST_WINDOW else _LENGTH
-    # Spread over the vocabulary, all different in a small one too: 7919 is a prime.
-    ids = torch.arange(1, 2 * length + 1, device=model.device).view(2, length) * 7919 % config.vocab_size
+    ids = _ids(model, 2)
     seen = torch.ones_like(ids)
     seen[1, :_PADDING] = 0
     return ids, seen
 
 
-def _refused(model: PreTrainedModel, reason: str) -> ModelNotSupported:
+def _ids(model: PreTrainedModel, texts: int) -> Tensor:
+    """(texts, T) token ids, longer than a sliding window that is not too wide."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or 0
+    length = max(_LENGTH, window + 2 * _PADDING) if window <= _LONGEST_WINDOW else _LENGTH
+    # Spread over the vocabulary, all different in a small one too: 7919 is a prime.
+    ids: Tensor = torch.arange(1, texts * length + 1, device=model.device) * 7919 % config.vocab_size
+    return ids.view(texts, length)
+
+
+def _refused(model: PreTrainedModel, reason: str, what: str = "cat") -> ModelNotSupported:
     return ModelNotSupported(
-        f"{type(model).__name__} is not supported by cat: {reason}", model=type(model).__name__, reason=reason
+        f"{type(model).__name__} is not supported by {what}: {reason}", model=type(model).__name__, reason=reason
     )

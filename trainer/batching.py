@@ -1,8 +1,8 @@
 """From encoded examples to padded tensors, and in which order examples are met."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from trainer.encoding import Encoded
+from trainer.packing import pack
+from trainer.rows import ramp
+
+Ints: TypeAlias = NDArray[np.int64]
 
 NO_LOSS = -100  # the label that cross-entropy ignores
 
@@ -18,50 +22,88 @@ FILLER = -1  # index of an example that adds nothing to any loss
 _POOL = 50  # groups among which examples of like length are brought together
 
 
-def collate(encoded: Sequence[Encoded], *, pad_id: int, left: bool = False) -> dict[str, Any]:
-    """One batch, padded to its longest example.
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where each of E examples stands in a batch."""
 
-    Shapes: B examples, T tokens, R supervised rows of the example with the most.
+    row: Ints  # (E,) increasing
+    begin: Ints  # (E,) position of its first token
+    lengths: Ints  # (E,)
+    shape: tuple[int, int]  # (B, T)
+
+    def flat(self, owner: Ints, positions: Ints) -> Ints:
+        """Indices into the flattened batch of positions within the examples `owner`."""
+        indices: Ints = (self.row * self.shape[1] + self.begin)[owner] + positions
+        return indices
+
+
+def collate(
+    encoded: Sequence[Encoded], *, pad_id: int, left: bool = False, pack_to: int | None = None
+) -> dict[str, Any]:
+    """One batch, a row for each example, padded to the longest; or with `pack_to` examples behind one another in rows.
+
+    Shapes: B rows (examples, unless packed), T tokens, R supervised rows of the row with the most, N targets.
+
+    Parameters
+    ----------
+    left
+        Pad on the left; not where packed.
+    pack_to
+        Most tokens of a packed row, see trainer.packing. Its examples come in the order they are packed.
 
     Returns
     -------
-    input_ids, attention_mask, labels
-        (B, T) int64; labels are NO_LOSS on prompt and padding, and not shifted.
+    input_ids, labels
+        (B, T) int64; labels are NO_LOSS on prompts, padding and examples' first tokens, and not shifted.
+    attention_mask
+        (B, T) int64, not where packed: there transformers tells from the positions which tokens belong together.
     position_ids
-        (B, T) int64, present with left padding only: elsewhere positions are the model's default.
+        (B, T) int64, where packed or padded on the left: elsewhere positions are the model's default. They start at 0
+        with each example. The padding of a packed row counts from 0 too, as if it were another example.
     row_index, row_valid, is_effect
         (B, R) int64, bool, bool. Padding rows point to T - 1: that position predicts nothing and no other sees it.
     allowed
         (B, R, T) bool: the columns each row may see. All False in padding rows.
-    scored_from
-        int, the first position whose logits predict a label.
-    targets, rows, tokens
-        int: labels that are predicted, supervised rows, and tokens that are no padding.
+    scored, target_ids
+        (B, T) bool, the positions whose logits predict a label; (N,) int64, those labels in the same order.
+    targets, rows, tokens, positions
+        int: N, supervised rows, tokens that are no padding, and B x T.
     example_ids
-        list of B strings, to name a batch in an error.
+        list of strings, to name a batch in an error.
     """
-    lengths = np.array([len(e.ids) for e in encoded])
-    shape = len(encoded), int(lengths.max())
-    shift = shape[1] - lengths if left else np.zeros_like(lengths)  # (B,) where each example begins
-    place = np.arange(shape[1]) - shift[:, None]  # (B, T) position within the example
-    real = (place >= 0) & (place < lengths[:, None])
-    ids = np.full(shape, pad_id, np.int64)
-    ids[real] = np.concatenate([e.ids for e in encoded])
+    encoded, layout = _in_rows(encoded, left=left) if pack_to is None else _packed(encoded, pack_to)
+    lengths, shape = layout.lengths, layout.shape
+    owner, place = np.repeat(np.arange(len(encoded)), lengths), ramp(lengths)  # of each token
+    at = layout.flat(owner, place)
+    ids, labels = np.full(shape, pad_id, np.int64), np.full(shape, NO_LOSS, np.int64)
+    ids.flat[at] = tokens = np.concatenate([e.ids for e in encoded])
     prompts = np.array([e.prompt_length for e in encoded])
-    labelled = real & (place >= prompts[:, None])
+    labelled = place >= np.maximum(prompts, 1)[owner]  # nothing of its own stands before an example's first token
+    labels.flat[at[labelled]] = tokens[labelled]
+    scored = np.zeros(shape, np.bool_)
+    scored.flat[at[labelled] - 1] = True
     batch = {
         "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(real.astype(np.int64)),
-        "labels": torch.from_numpy(np.where(labelled, ids, NO_LOSS)),
-        **_rows(encoded, shift, shape),
-        "targets": int(labelled[:, 1:].sum()),
+        "labels": torch.from_numpy(labels),
+        **_rows(encoded, layout),
+        "scored": torch.from_numpy(scored),
+        "target_ids": torch.from_numpy(tokens[labelled].astype(np.int64)),
+        "targets": int(labelled.sum()),
         "rows": sum(len(e.row_positions) for e in encoded),
-        "tokens": int(lengths.sum()),
-        "scored_from": max(int(labelled.any(0).argmax()) - 1, 0),
+        "tokens": len(tokens),
+        "positions": ids.size,
         "example_ids": [e.example_id for e in encoded],
     }
-    if left:
-        batch["position_ids"] = torch.from_numpy(np.maximum(place, 0))
+    if pack_to is None:
+        real = np.zeros(shape, np.int64)
+        real.flat[at] = 1
+        batch["attention_mask"] = torch.from_numpy(real)
+    if pack_to is not None or left:
+        filled = np.zeros(shape[0], np.int64)
+        np.maximum.at(filled, layout.row, layout.begin + lengths)
+        positions = np.maximum(np.arange(shape[1]) - filled[:, None], 0)  # of padding after the tokens
+        positions.flat[at] = place
+        batch["position_ids"] = torch.from_numpy(positions)
     return batch
 
 
@@ -131,19 +173,37 @@ def _without_loss(example: Encoded) -> Encoded:
     )
 
 
-def _rows(encoded: Sequence[Encoded], shift: NDArray[np.int64], shape: tuple[int, int]) -> dict[str, torch.Tensor]:
-    size, length = shape
+def _in_rows(encoded: Sequence[Encoded], *, left: bool) -> tuple[Sequence[Encoded], _Layout]:
+    lengths = np.array([len(e.ids) for e in encoded])
+    width = int(lengths.max())
+    begin = width - lengths if left else np.zeros_like(lengths)
+    return encoded, _Layout(np.arange(len(encoded)), begin, lengths, (len(encoded), width))
+
+
+def _packed(encoded: Sequence[Encoded], capacity: int) -> tuple[Sequence[Encoded], _Layout]:
+    """The examples in the order in which they are packed."""
+    rows = pack([len(e.ids) for e in encoded], capacity)
+    encoded = [encoded[index] for row in rows for index in row]
+    lengths, counts = np.array([len(e.ids) for e in encoded]), np.array([len(row) for row in rows])
+    row = np.repeat(np.arange(len(rows)), counts)
+    before = np.cumsum(lengths) - lengths
+    begin = before - before[np.cumsum(counts) - counts][row]
+    return encoded, _Layout(row, begin, lengths, (len(rows), int((begin + lengths).max())))
+
+
+def _rows(encoded: Sequence[Encoded], layout: _Layout) -> dict[str, torch.Tensor]:
+    size, length = layout.shape
     counts = np.array([len(e.row_positions) for e in encoded])
-    most = int(counts.max())
-    valid = np.arange(most) < counts[:, None]  # (B, R)
-    index = np.full((size, most), length - 1, np.int64)
-    index[valid] = np.concatenate([e.row_positions for e in encoded]) + np.repeat(shift, counts)
-    is_effect = np.zeros((size, most), np.bool_)
+    owner = np.repeat(np.arange(len(encoded)), counts)  # of each supervised row
+    together = np.bincount(layout.row, counts, size).astype(np.int64)  # (B,)
+    valid = np.arange(together.max()) < together[:, None]  # (B, R)
+    index = np.full(valid.shape, length - 1, np.int64)
+    index[valid] = np.concatenate([e.row_positions for e in encoded]) + layout.begin[owner]
+    is_effect = np.zeros(valid.shape, np.bool_)
     is_effect[valid] = np.concatenate([e.is_effect_row for e in encoded])
-    widths = np.concatenate([np.diff(e.column_starts) for e in encoded])  # columns of each row of the batch
-    columns = np.concatenate([e.columns for e in encoded])
-    columns = columns + np.repeat(np.repeat(shift, counts), widths)
-    allowed = np.zeros((size, most, length), np.bool_)
+    widths = np.concatenate([np.diff(e.column_starts) for e in encoded])  # columns of each supervised row
+    columns = np.concatenate([e.columns for e in encoded]) + np.repeat(layout.begin[owner], widths)
+    allowed = np.zeros((*valid.shape, length), np.bool_)
     allowed.reshape(-1, length)[np.repeat(np.flatnonzero(valid), widths), columns] = True
     return {
         "row_index": torch.from_numpy(index),

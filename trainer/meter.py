@@ -10,7 +10,7 @@ from core.domain.run_folder import StepMetrics
 from trainer.masses import BINS, quantile
 from trainer.memory import peak_memory
 
-_NUMBERS = ("mass", "masses", "a1", "a0", "rows", "tokens")
+_NUMBERS = ("mass", "masses", "a1", "a0", "rows", "tokens", "positions")
 _SHARES = ("loss", "token_loss", "attention_loss", "grad_norm", "gamma", "guided")
 
 
@@ -47,7 +47,8 @@ class Meter:
         """Add to the sums.
 
         loss, token_loss, attention_loss, grad_norm, gamma, guided: a step's value, or a micro-batch's share of it.
-        mass, masses, a1, a0, histogram: as in trainer.masses. rows, tokens: numbers. All of this process alone.
+        mass, masses, a1, a0, histogram: as in trainer.masses. rows, tokens, positions: numbers. All of this
+        process alone.
         """
         for name, value in values.items():
             added = value.detach() if isinstance(value, Tensor) else value
@@ -83,6 +84,7 @@ class Meter:
             mass_p90=quantile(histogram, 0.9),
             ratio=totals["a1"] / totals["a0"] if totals["a0"] > 0 else None,
             memory_bytes=peak_memory(),
+            padding=1 - totals["tokens"] / max(totals["positions"], 1),
         )
         self._read_at, self._read_step, self._sums = now, step, {}
         return metrics

@@ -115,6 +115,11 @@ def row_tables(edges: Edges, kind: Rows | None, prompt_lengths: Ints) -> list[Ro
     return tables
 
 
+def ramp(counts: Ints) -> Ints:
+    """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, ..."""
+    return np.arange(int(counts.sum())) - np.repeat(_starts(counts)[:-1], counts)
+
+
 def _effect_blocks(edges: Edges) -> Ints:
     """(5, E) owner, row range, column range: the rows that predict the effect see the cause."""
     rows_lo, rows_hi = np.maximum(edges.effect_lo - 1, 0), edges.effect_hi - 1
@@ -139,7 +144,7 @@ def _own_cause_blocks(edges: Edges) -> Ints:
     # Each edge meets every edge of its example.
     as_cause = np.repeat(np.arange(len(edges.owner)), counts[edges.owner])
     firsts = _starts(counts)[edges.owner]
-    as_effect = _ramp(counts[edges.owner]) + np.repeat(firsts, counts[edges.owner])
+    as_effect = ramp(counts[edges.owner]) + np.repeat(firsts, counts[edges.owner])
     lo = np.maximum(edges.cause_lo[as_cause], edges.effect_lo[as_effect])
     hi = np.minimum(_cause_end(edges)[as_cause], edges.effect_hi[as_effect])
     met = hi > lo
@@ -156,7 +161,7 @@ def _expand(blocks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     owner, row_lo, row_hi, column_lo, column_hi = blocks
     height, width = np.maximum(row_hi - row_lo, 0), np.maximum(column_hi - column_lo, 0)
     block = np.repeat(np.arange(len(owner)), height * width)
-    down, right = np.divmod(_ramp(height * width), width[block])
+    down, right = np.divmod(ramp(height * width), width[block])
     row, column = row_lo[block] + down, column_lo[block] + right
     keep = column <= row
     return owner[block][keep], row[keep], column[keep], block[keep]
@@ -165,8 +170,3 @@ def _expand(blocks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
 def _starts(counts: Ints) -> Ints:
     """(n + 1,) running total, from 0."""
     return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _ramp(counts: Ints) -> Ints:
-    """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, ..."""
-    return np.arange(int(counts.sum())) - np.repeat(_starts(counts)[:-1], counts)

@@ -1,6 +1,6 @@
 """What one optimiser step is made of: what is decided once for it, and each micro-batch's share of its loss.
 
-Shapes as in trainer.batching; V vocabulary.
+Shapes as in trainer.batching, V vocabulary.
 """
 
 import inspect
@@ -15,7 +15,6 @@ from transformers import TrainerState
 
 from core.domain.training import TrainingConfig
 from trainer.attention import RowStatistics, Supervision
-from trainer.batching import NO_LOSS
 from trainer.loss import attention_loss
 from trainer.objective import gamma, is_guided, supervised_layers
 
@@ -83,12 +82,11 @@ class MicroBatchLoss:
         asked: dict[str, Any] = {name: inputs[name] for name in _MODEL_INPUTS if name in inputs}
         if supervision := self._supervision(inputs, step):
             asked |= {"supervision": supervision, "output_attentions": True}
-        length, scored_from = inputs["input_ids"].shape[1], inputs["scored_from"]
         if self._slices_logits:
-            asked["logits_to_keep"] = length - scored_from
+            asked["logits_to_keep"] = inputs["scored"]
         outputs = model(**asked, use_cache=False)
-        logits = outputs.logits[:, scored_from - length : -1]  # (B, T - scored_from - 1, V)
-        token_loss = self._share * _token_loss(logits, inputs["labels"][:, scored_from + 1 :], step.targets)
+        logits = outputs.logits if self._slices_logits else outputs.logits[inputs["scored"]]  # (N, V)
+        token_loss = self._share * cross_entropy(logits.float(), inputs["target_ids"], reduction="sum") / step.targets
         if supervision is None or self._objective is None:
             return Losses(token_loss, token_loss, None, [], outputs)
         layers = [statistics for statistics in outputs.attentions if statistics is not None]
@@ -108,9 +106,3 @@ class MicroBatchLoss:
             layers=self._layers,
             exclude=self._objective.exclude,
         )
-
-
-def _token_loss(logits: Tensor, labels: Tensor, targets: int) -> Tensor:
-    """Sum of the next-token losses over `targets`. Logits (B, S, V) already stand one position before labels (B, S)."""
-    total = cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=NO_LOSS, reduction="sum")
-    return total / targets

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from core.domain.run_folder import Plan, RunConfig, TrainingResult
 from core.domain.training import TrainingConfig, Tuning
 from core.errors import InvalidInput, OutOfMemory
-from trainer.admission import check_attention
+from trainer.admission import check_attention, check_packing
 from trainer.attention import enable
 from trainer.best import Best
 from trainer.checkpoints import newest_checkpoint, step_of
@@ -139,6 +139,8 @@ def _trainable(base: LoadedBase, config: TrainingConfig) -> PreTrainedModel | Pe
     if config.attention:
         check_attention(base.model)
         enable(base.model)
+    if config.packing:
+        check_packing(base.model, supervised=config.attention is not None)
     return make_trainable(base.model, config)
 
 

@@ -71,7 +71,9 @@ class Tuner(Trainer):
         super().__init__(
             model=model,
             args=trainer_arguments(config, folder, bf16=model.dtype is torch.bfloat16),
-            data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
+            data_collator=partial(
+                collate, pad_id=tokenizer.pad_token_id, pack_to=config.max_length if config.packing else None
+            ),
             train_dataset=Examples(encoded),
         )
         self.remove_callback(PrinterCallback)
@@ -104,10 +106,13 @@ class Tuner(Trainer):
         that accumulation equals one big batch. What the objective asks of the step is decided here as well.
         """
         batches = list(islice(epoch_iterator, num_batches))
-        targets, rows, tokens = (sum(batch[name] for batch in batches) for name in ("targets", "rows", "tokens"))
+        targets, rows, tokens, positions = (
+            sum(batch[name] for batch in batches) for name in ("targets", "rows", "tokens", "positions")
+        )
         totals = self.accelerator.reduce(torch.tensor([targets, rows], device=device))  # over processes too
         self._step = step_of(self.state, self._config, batches, targets=int(totals[0]), rows=int(totals[1]))
-        self._meter.add(rows=rows, tokens=tokens, gamma=self._step.gamma, guided=float(self._step.guided))
+        self._meter.add(rows=rows, tokens=tokens, positions=positions)
+        self._meter.add(gamma=self._step.gamma, guided=float(self._step.guided))
         return batches, totals[0]
 
     def compute_loss(

@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer
 
 from core.domain.training import ObjectiveConfig, TrainingConfig
 from trainer.arguments import trainer_arguments
-from trainer.batching import NO_LOSS, collate
+from trainer.batching import collate
 from trainer.encoding import Encoded
 
 Batch: TypeAlias = dict[str, Any]
@@ -88,16 +88,14 @@ class FullMaps(Trainer):
         num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
     ) -> Any:
         """Mean token loss + gamma x mean of the rows' losses."""
-        length, scored_from = inputs["input_ids"].shape[1], inputs["scored_from"]
         outputs = model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
-            logits_to_keep=length - scored_from,
+            logits_to_keep=inputs["scored"],
             output_attentions=True,
             use_cache=False,
         )
-        labels = inputs["labels"][:, scored_from + 1 :]
-        token_loss = cross_entropy(outputs.logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=NO_LOSS)
+        token_loss = cross_entropy(outputs.logits.float(), inputs["target_ids"])
         layers = [layer.float().mean(1) for layer in outputs.attentions]  # each (B, T, T)
         attention = torch.stack(layers).mean(0)
         rows = self._map_loss(attention, inputs, self._objective.alpha) / inputs["row_valid"].sum().clamp(min=1)

@@ -89,6 +89,7 @@ class StepMetrics:
     mass_p90: float | None = None
     ratio: float | None = None  # mean a1 over mean a0: attention on an allowed and on another visible column
     memory_bytes: int = 0  # peak of the leading process so far: of the accelerator if there is one, else resident
+    padding: float = 0.0  # share of the batches' positions that held no token
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ class TrainingConfig:
     weight_decay: float = setting(0.0, "AdamW", low=0, high=1)
     max_grad_norm: float = setting(1.0, "gradient clipping", low=0, high=1000)
     max_length: int = setting(512, "of input and target together", unit="tokens", low=8, high=131_072)
+    packing: bool = setting(False, "examples of a forward pass share rows of up to max_length, to save padding")
     overflow: Overflow = setting(Overflow.REFUSE, "when max_length would cut an effect or a cause")
     tuning: Tuning = setting(Tuning.LORA, "which weights are trained")
     merge: bool = setting(False, "also export the base model with the adapter merged into it; lora only")

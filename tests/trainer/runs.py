@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.stg import generate
 from core.domain.annotation import Example
+from core.domain.relations import Relation
 from core.domain.run_folder import BaseModelSpec, RunConfig, example_to_json, run_to_json
+from core.domain.spans import Span
 from core.domain.training import TrainingConfig
 
 SMALL = BaseModelSpec("builtin:small", "builtin:small")
@@ -24,6 +27,23 @@ def run_folder(folder: Path, config: TrainingConfig, *, train: Sequence[Example]
     write_examples(folder / "train.jsonl", examples)
     write_examples(folder / "eval" / "ood.jsonl", [*generate(test, seed=6, ood=True)])
     return folder
+
+
+def uneven(count: int) -> list[Example]:
+    """Generated examples of unlike lengths: before three of four stands something else, in short, middling and long."""
+    examples = []
+    for number, example in enumerate(generate(count, seed=5)):
+        before = "Age: 7, " * (12 * (number % 4))
+        relations = tuple(
+            Relation(_later(r.effect, len(before)), tuple(_later(c, len(before)) for c in r.causes))
+            for r in example.relations
+        )
+        examples.append(replace(example, input=before + example.input, relations=relations))
+    return examples
+
+
+def _later(span: Span, by: int) -> Span:
+    return Span(span.start + by, span.end + by)
 
 
 def write_examples(path: Path, examples: Sequence[Example]) -> None:

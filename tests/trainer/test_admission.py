@@ -49,14 +49,14 @@ ADMITTED = {
 }
 
 
-def _build(config):
+def build(config):
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config).eval()
 
 
 @pytest.mark.parametrize("config", ADMITTED.values(), ids=ADMITTED)
 def test_families_that_are_admitted(config):
-    model = _build(config)
+    model = build(config)
     before = model.config._attn_implementation
     check_attention(model)
     assert model.config._attn_implementation == before
@@ -73,24 +73,24 @@ def test_gpt_oss_is_refused_for_its_sinks():
         layer_types=["sliding_attention", "full_attention"],
     )  # fmt: skip
     with pytest.raises(ModelNotSupported, match="does more than ours"):
-        check_attention(_build(config))
+        check_attention(build(config))
 
 
 def test_mpt_is_refused_because_it_never_calls_us():
     config = MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=97, max_seq_len=128)
     with pytest.raises(ModelNotSupported, match="0 calls reached our attention"):
-        check_attention(_build(config))
+        check_attention(build(config))
 
 
 def test_gemma2_is_refused_for_its_softcap():
     config = Gemma2Config(**_SMALL, head_dim=8)
     with pytest.raises(ModelNotSupported, match="softcap"):
-        check_attention(_build(config))
+        check_attention(build(config))
 
 
 def test_attention_dropout_is_refused():
     with pytest.raises(ModelNotSupported, match=r"attention dropout is 0\.1"):
-        check_attention(_build(LlamaConfig(**_SMALL, attention_dropout=0.1)))
+        check_attention(build(LlamaConfig(**_SMALL, attention_dropout=0.1)))
 
 
 @pytest.mark.parametrize("supervised", [False, True], ids=["output", "recomputed rows"])
@@ -105,7 +105,7 @@ def test_a_wrong_attention_would_be_noticed(monkeypatch, supervised):
     monkeypatch.setattr(admission, "causeway_attention", wrong)
     where = "recomputed rows" if supervised else "its output"
     with pytest.raises(ModelNotSupported, match=where):
-        check_attention(_build(ADMITTED["llama"]))
+        check_attention(build(ADMITTED["llama"]))
 
 
 def test_a_lost_padding_mask_would_be_noticed(monkeypatch):
@@ -113,11 +113,11 @@ def test_a_lost_padding_mask_would_be_noticed(monkeypatch):
     right = admission.causeway_attention
     monkeypatch.setattr(admission, "causeway_attention", lambda m, q, k, v, mask, **kw: right(m, q, k, v, None, **kw))
     with pytest.raises(ModelNotSupported, match="does more than ours"):
-        check_attention(_build(ADMITTED["llama"]))
+        check_attention(build(ADMITTED["llama"]))
 
 
 def test_the_global_generator_is_left_alone():
-    model = _build(ADMITTED["llama"])
+    model = build(ADMITTED["llama"])
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)

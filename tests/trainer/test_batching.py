@@ -27,17 +27,20 @@ def examples(draw):
 def test_every_token_label_and_row_stands_where_it_should(batch, left):
     tensors = collate(batch, pad_id=0, left=left)
     longest = max(len(e.ids) for e in batch)
-    assert tensors["targets"] == (tensors["labels"][:, 1:] != NO_LOSS).sum()
+    assert tensors["targets"] == (tensors["labels"] != NO_LOSS).sum() == len(tensors["target_ids"])
+    assert tensors["target_ids"].tolist() == tensors["labels"][:, 1:][tensors["scored"][:, :-1]].tolist()
+    assert not tensors["scored"][:, -1].any()
     assert tensors["rows"] == tensors["row_valid"].sum()
     assert tensors["tokens"] == tensors["attention_mask"].sum()
+    assert tensors["positions"] == tensors["input_ids"].numel()
     for b, example in enumerate(batch):
         shift = longest - len(example.ids) if left else 0
         inside = slice(shift, shift + len(example.ids))
         assert tensors["input_ids"][b, inside].tolist() == example.ids.tolist()
         assert tensors["attention_mask"][b].nonzero().flatten().tolist() == list(range(inside.start, inside.stop))
-        labels = [NO_LOSS] * example.prompt_length + example.ids[example.prompt_length :].tolist()
-        assert tensors["labels"][b, inside].tolist() == labels
-        assert (tensors["labels"][b] != NO_LOSS).sum() == len(example.ids) - example.prompt_length
+        first = max(example.prompt_length, 1)  # nothing predicts an example's first token
+        assert tensors["labels"][b, inside].tolist() == [NO_LOSS] * first + example.ids[first:].tolist()
+        assert (tensors["labels"][b] != NO_LOSS).sum() == len(example.ids) - first
         for k, row in enumerate(example.row_positions):
             columns = example.columns[example.column_starts[k] : example.column_starts[k + 1]]
             assert tensors["row_index"][b, k] == row + shift
@@ -48,13 +51,6 @@ def test_every_token_label_and_row_stands_where_it_should(batch, left):
         assert not tensors["allowed"][b, rows:].any()
         if left:
             assert tensors["position_ids"][b, inside].tolist() == list(range(len(example.ids)))
-
-
-def test_scored_from_is_the_last_position_before_any_label():
-    batch = [encoded(8, {}, prompt_length=5), encoded(6, {}, prompt_length=4)]
-    assert collate(batch, pad_id=0)["scored_from"] == 3
-    assert collate(batch, pad_id=0, left=True)["scored_from"] == 4
-    assert collate([encoded(3, {}, prompt_length=0)], pad_id=0)["scored_from"] == 0
 
 
 @pytest.mark.parametrize("left", [False, True])

@@ -11,7 +11,7 @@ import torch
 from core.domain.run_folder import RunConfig
 from core.domain.training import ObjectiveConfig, TrainingConfig
 from core.errors import OutOfMemory
-from tests.trainer.runs import SMALL, events_of, run_folder
+from tests.trainer.runs import SMALL, events_of, run_folder, uneven
 from trainer.events import EventLog
 from trainer.train import train
 
@@ -31,7 +31,7 @@ METRICS = ("loss", "token_loss", "attention_loss", "mass", "ratio", "grad_norm",
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    folder = run_folder(tmp_path_factory.mktemp("runs") / "alone", CONFIG, train=EXAMPLES)
+    folder = run_folder(tmp_path_factory.mktemp("runs") / "alone", CONFIG, train=uneven(EXAMPLES))
     return train(RunConfig(SMALL, CONFIG), folder, EventLog(folder / "events.jsonl"), reload_check=False), folder
 
 
@@ -45,7 +45,8 @@ def assert_same_steps(folder, alone):
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, alone):
-    folder = run_folder(tmp_path / "run", replace(CONFIG, batch_size=4), train=EXAMPLES)
+    """Packed, which the one process is not."""
+    folder = run_folder(tmp_path / "run", replace(CONFIG, batch_size=4, packing=True), train=uneven(EXAMPLES))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*command, "-m", "trainer", str(folder)],
@@ -61,10 +62,12 @@ def test_two_processes_equal_one(tmp_path, alone):
     assert (finished["metrics"], finished["best_step"]) == (alone[0].metrics, alone[0].best_step)
 
 
-def test_a_step_that_does_not_fit_is_cut_into_smaller_ones(tmp_path, alone, monkeypatch):
-    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_step_that_does_not_fit_is_cut_into_smaller_ones(tmp_path, alone, monkeypatch, packing):
+    config = replace(CONFIG, packing=packing)
+    folder = run_folder(tmp_path / "run", config, train=uneven(EXAMPLES))
     limit_memory(monkeypatch, examples=2)
-    run, events = RunConfig(SMALL, CONFIG), EventLog(folder / "events.jsonl")
+    run, events = RunConfig(SMALL, config), EventLog(folder / "events.jsonl")
     result = train(run, folder, events, reload_check=False)
     assert [event["facts"]["batch_size"] for event in events_of(folder, "warning")] == [4, 2]
     assert_same_steps(folder, alone)
@@ -72,7 +75,7 @@ def test_a_step_that_does_not_fit_is_cut_into_smaller_ones(tmp_path, alone, monk
 
 
 def test_one_example_too_large_has_its_own_code(tmp_path, monkeypatch):
-    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    folder = run_folder(tmp_path / "run", CONFIG, train=uneven(EXAMPLES))
     limit_memory(monkeypatch, examples=0)
     with pytest.raises(OutOfMemory) as caught:
         train(RunConfig(SMALL, CONFIG), folder, EventLog(folder / "events.jsonl"), reload_check=False)

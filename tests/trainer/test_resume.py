@@ -10,10 +10,12 @@ from benchmarks.stg import generate
 from core.domain.run_folder import EXIT_FINISHED, EXIT_INTERRUPTED, RunConfig
 from core.domain.training import TrainingConfig
 from core.errors import CheckpointMismatch
-from tests.trainer.runs import SMALL, StopAfter, events_of, run_folder, start, write_examples
+from tests.trainer.runs import SMALL, StopAfter, events_of, run_folder, start, uneven, write_examples
+from trainer import batching
 from trainer.checkpoints import newest_checkpoint, save_checkpoint
 from trainer.events import EventLog
 from trainer.fingerprint import fingerprint_of, require_same
+from trainer.packing import pack
 from trainer.train import train
 
 # 7 steps an epoch, the last a short one; dropout, so that generators matter; rows guided and not.
@@ -23,8 +25,8 @@ CONFIG = TrainingConfig(
 EXAMPLES = 26
 
 
-def finish(folder, should_stop=lambda: False):
-    run, events = RunConfig(SMALL, CONFIG), EventLog(folder / "events.jsonl")
+def finish(folder, should_stop=lambda: False, config=CONFIG):
+    run, events = RunConfig(SMALL, config), EventLog(folder / "events.jsonl")
     return train(run, folder, events, should_stop=should_stop, reload_check=False)
 
 
@@ -44,6 +46,20 @@ def test_stopped_after_any_step_it_ends_the_same(tmp_path, uninterrupted, step):
     assert result.adapter_sha256 == uninterrupted.adapter_sha256
     assert result.metrics == uninterrupted.metrics
     assert events_of(folder, "step")[-1]["step"] == 14
+
+
+def test_stopped_in_the_middle_of_packed_epochs_it_ends_the_same(tmp_path, monkeypatch):
+    fullest = []
+    monkeypatch.setattr(batching, "pack", lambda *asked: fullest.append(max(map(len, pack(*asked)))) or pack(*asked))
+    config = replace(CONFIG, packing=True, batch_size=4, gradient_accumulation=1)
+    whole = run_folder(tmp_path / "whole", config, train=uneven(EXAMPLES))
+    uninterrupted = finish(whole, config=config)
+    assert max(fullest) > 1
+    folder = run_folder(tmp_path / "run", config, train=uneven(EXAMPLES))
+    for step in (3, 6):  # in either epoch
+        assert finish(folder, StopAfter(step), config) is None
+    result = finish(folder, config=config)
+    assert (result.steps, result.adapter_sha256) == (14, uninterrupted.adapter_sha256)
 
 
 def test_a_torn_checkpoint_costs_an_interval_not_the_run(tmp_path, uninterrupted):

@@ -76,6 +76,27 @@ def test_accumulation_equals_one_big_batch(tmp_path, objective, batch_size, accu
     parts, parts_event = first_gradients(
         tmp_path / "parts", objective=objective, batch_size=batch_size, gradient_accumulation=accumulation
     )
+    assert_same_step(parts, parts_event, whole, whole_event)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(6, 1), (3, 2), (4, 2)])
+def test_packing_changes_no_step(tmp_path, batch_size, accumulation):
+    padded, padded_event = first_gradients(tmp_path / "padded", objective=GUIDED, batch_size=6)
+    packed, packed_event = first_gradients(
+        tmp_path / "packed",
+        objective=GUIDED,
+        batch_size=batch_size,
+        gradient_accumulation=accumulation,
+        packing=True,
+        max_length=24,
+    )
+    assert_same_step(packed, packed_event, padded, padded_event)
+    tokens = sum(len(e.ids) for e in EXAMPLES)
+    assert padded_event["padding"] == pytest.approx(1 - tokens / (6 * max(len(e.ids) for e in EXAMPLES)))
+    assert packed_event["padding"] < padded_event["padding"]
+
+
+def assert_same_step(parts, parts_event, whole, whole_event):
     scale = max(g.abs().max() for g in whole.values())
     for name, gradient in whole.items():
         torch.testing.assert_close(parts[name] / scale, gradient / scale, rtol=0, atol=1e-5)
