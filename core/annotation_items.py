@@ -18,7 +18,7 @@ from core.db.text import storable, storable_text
 from core.domain.annotation import Example, Mode
 from core.domain.lifecycle import JobState
 from core.job_store import record_change
-from core.labels import example_of
+from core.labels import DemonstrationSource, example_of
 from core.leases import Claim, fence, finish
 
 RAW_REPLY_CAP = 100_000  # code points of a raw reply that are kept
@@ -42,15 +42,25 @@ class Asked:
     teacher: str  # by its name in the settings
     prior: dict[str, Any]
     votes: int  # of the teacher on each item
+    dataset_id: str
     mode: Mode = Mode.LIVE
+    demonstrations: DemonstrationSource | None = None
 
 
 def asked_of(session: Session, claim: Claim) -> Asked:
     """How the job is to be labelled."""
-    query = select(Job.request, PriorRow.body).join(PriorRow, PriorRow.id == Job.prior_id)
-    request, prior = session.execute(query.where(Job.id == claim.job_id, Job.tenant_id == claim.tenant_id)).one()
-    # Jobs of before have neither votes nor mode.
-    return Asked(request["teacher"], prior, request.get("votes", 1), Mode(request.get("mode", Mode.LIVE)))
+    query = select(Job.request, Job.dataset_id, PriorRow.body).join(PriorRow, PriorRow.id == Job.prior_id)
+    found = session.execute(query.where(Job.id == claim.job_id, Job.tenant_id == claim.tenant_id)).one()
+    request = found.request
+    shown = request.get("demonstrations")  # jobs of before have neither these nor votes nor mode
+    return Asked(
+        request["teacher"],
+        found.body,
+        request.get("votes", 1),
+        found.dataset_id,
+        Mode(request.get("mode", Mode.LIVE)),
+        shown and DemonstrationSource(shown["k"], tuple(shown["splits"]), shown["reviews_until"]),
+    )
 
 
 def pending_items(session: Session, claim: Claim, *, after: int, limit: int) -> list[Item]:

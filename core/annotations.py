@@ -15,7 +15,7 @@ from core.domain.spending import nano_usd
 from core.errors import InvalidInput, NotFound
 from core.job_store import add_job, dataset_for_job, job_to_retry
 from core.jobs import JobKind
-from core.labels import example_of
+from core.labels import DemonstrationSource, example_of, last_review
 
 _SAMPLE = 1000  # examples that a plan is estimated from
 
@@ -74,6 +74,7 @@ def submit(
     splits: Sequence[str] = (),
     votes: int = 1,
     mode: Mode = Mode.LIVE,
+    demonstrations: DemonstrationSource | None = None,
     budget_tokens: int | None = None,
     budget_usd: float | None = None,
     name: str = "",
@@ -81,6 +82,7 @@ def submit(
     """Queue the labelling of the examples of some splits (all when none is named) by a teacher.
 
     With several `votes` it is asked that often about each, and how far it agrees with itself is kept as confidence.
+    With `demonstrations` it is shown reviewed examples too, of the reviews there are now: later ones change no prompt.
     In batch mode it is asked in files, and answers within a day; see core/teacher_batches.py.
     A job that would cost more than its budget stops before that, as `paused_budget`; see core/budgets.py.
 
@@ -97,6 +99,7 @@ def submit(
         "splits": list(splits),
         "votes": votes,
         "mode": mode,
+        "demonstrations": None if demonstrations is None else _pinned(uow.session, tenant_id, demonstrations),
         "budget_tokens": budget_tokens,
         "budget_usd": budget_usd,
     }
@@ -159,6 +162,11 @@ def _start(
     if job.total == 0:
         raise _nothing_chosen(request["splits"])
     return job
+
+
+def _pinned(session: Session, tenant_id: str, source: DemonstrationSource) -> dict[str, Any]:
+    until = last_review(session, tenant_id=tenant_id)
+    return {"source": "reviewed", "k": source.k, "splits": list(source.splits), "reviews_until": until}
 
 
 def _prior(session: Session, tenant_id: str, prior_id: str) -> PriorRow:

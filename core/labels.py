@@ -29,6 +29,15 @@ class LabelSource:
 
 
 @dataclass(frozen=True, slots=True)
+class DemonstrationSource:
+    """Which reviewed examples a teacher may be shown beside those of its prior: of each item, the `k` nearest."""
+
+    k: int
+    splits: tuple[str, ...]
+    reviews_until: int = 0  # the last review taken into account, so that a job asks the same however often it stops
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledItem:
     """One item of an annotation job, the example it belongs to, and the newest review of that example."""
 

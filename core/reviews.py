@@ -4,17 +4,22 @@ The newest review of an example outranks every teacher's labels; the older ones 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from core.db.base import utcnow
-from core.db.models import AnnotationRow, ExampleRow, ReviewRow
+from core.db.models import AnnotationRow, ExampleRow, Job, ReviewRow
 from core.db.session import UnitOfWork
-from core.domain.annotation import Decision
-from core.domain.relations import Relation, relation_to_json
+from core.domain.annotation import Decision, Example
+from core.domain.relations import Relation, relation_from_json, relation_to_json
 from core.errors import Conflict, InvalidInput, NotFound
-from core.labels import LabelledItem, example_of, reviews_of
+from core.jobs import JobKind
+from core.labels import DemonstrationSource, LabelledItem, example_of, reviews_of
+
+_MOST_SHOWN = 2000  # reviewed examples that demonstrations are drawn from: they are held in memory
+_LONGEST_SHOWN = 20_000  # code points of one, as of a demonstration in a prior
 
 
 def review(
@@ -95,6 +100,59 @@ def history(
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedExamples:
+    """Examples with the relations of their newest review, in order of arrival; and the splits they may be from."""
+
+    examples: list[Example]
+    splits: tuple[str, ...]
+
+
+def for_demonstrations(
+    session: Session, *, tenant_id: str, dataset_id: str, source: DemonstrationSource
+) -> ReviewedExamples:
+    """What a teacher may be shown of a dataset: the 2,000 examples of those splits that were reviewed last.
+
+    Never gold, which is to measure the teacher; and never of a split that a training job of the dataset evaluates,
+    whatever `source` says: what it is measured by must not have shaped the labels it learns from.
+    """
+    evaluated = _evaluated(session, tenant_id, dataset_id)
+    splits = tuple(split for split in source.splits if split not in evaluated)
+    later = aliased(ReviewRow)
+    outdated = exists().where(
+        later.example_position == ReviewRow.example_position,
+        later.number > ReviewRow.number,
+        later.id <= source.reviews_until,
+    )
+    query = (
+        select(ExampleRow, ReviewRow.relations)
+        .join(ReviewRow, ReviewRow.example_position == ExampleRow.position)
+        .where(
+            ExampleRow.tenant_id == tenant_id,
+            ReviewRow.tenant_id == tenant_id,
+            ExampleRow.dataset_id == dataset_id,
+            ExampleRow.split.in_(splits),
+            ExampleRow.gold.is_(False),
+            func.length(ExampleRow.input) + func.length(ExampleRow.target) <= _LONGEST_SHOWN,
+            ReviewRow.id <= source.reviews_until,
+            ~outdated,
+        )
+        .order_by(ReviewRow.id.desc())
+        .limit(_MOST_SHOWN)
+    )
+    found = sorted(session.execute(query), key=lambda row: row.ExampleRow.position)
+    examples = [example_of(row, [relation_from_json(one) for one in relations]) for row, relations in found]
+    return ReviewedExamples(examples, splits)
+
+
+def _evaluated(session: Session, tenant_id: str, dataset_id: str) -> set[str]:
+    """Every split of a dataset that some training job evaluates, or has evaluated, or was to."""
+    query = select(Job.request).where(
+        Job.tenant_id == tenant_id, Job.dataset_id == dataset_id, Job.kind == JobKind.TRAINING
+    )
+    return {split for request in session.scalars(query) for split in request["eval_splits"]}
 
 
 def _decided(seen: LabelledItem, decision: Decision, relations: Sequence[Relation] | None) -> Sequence[Relation]:

@@ -13,7 +13,7 @@ from core.domain.ids import new_id
 from core.domain.run_folder import BaseModelSpec
 from core.domain.training import Method, TrainingConfig
 from core.job_store import events_after
-from core.labels import LabelSource
+from core.labels import DemonstrationSource, LabelSource
 from core.leases import Claim
 
 TENANT = "acme"
@@ -91,6 +91,7 @@ def annotation_job_on(
     teacher: str = "rule",
     splits: Sequence[str] = ("train",),
     votes: int = 1,
+    demonstrations: DemonstrationSource | None = None,
     budget_tokens: int | None = None,
 ) -> Job:
     """A queued annotation job over splits of a dataset."""
@@ -104,6 +105,7 @@ def annotation_job_on(
             teacher=teacher,
             splits=splits,
             votes=votes,
+            demonstrations=demonstrations,
             budget_tokens=budget_tokens,
         )
 

@@ -47,6 +47,7 @@ def test_a_job_has_an_item_for_each_example_of_its_splits(database: Database) ->
         "splits": ["train"],
         "votes": 1,
         "mode": "live",
+        "demonstrations": None,
         "budget_tokens": None,
         "budget_usd": None,
     }
@@ -54,7 +55,7 @@ def test_a_job_has_an_item_for_each_example_of_its_splits(database: Database) ->
     with database.reading() as session:
         first, second = annotation_items.pending_items(session, claim, after=0, limit=2)
         [third] = annotation_items.pending_items(session, claim, after=second.id, limit=2)
-        assert annotation_items.asked_of(session, claim) == Asked("rule", scenes.PRIOR, votes=1)
+        assert annotation_items.asked_of(session, claim) == Asked("rule", scenes.PRIOR, 1, job.dataset_id)
     assert [item.example.id for item in (first, second, third)] == ["k0", "k1", "k2"]
 
 
