@@ -1,13 +1,14 @@
 """Attention as the model has it, plus what the supervised rows do: their mass, and their output under guided masking.
 
 The ordinary SDPA kernel makes the output. A softmax row sums to 1, so an attention objective needs one number per
-layer, head and supervised row: the mass on the row's allowed columns. It comes from recomputing the scores of those
-rows alone (trainer.row_attention), and leaves the layer in the place of attention weights.
+layer, head and supervised row: the mass on the row's allowed columns. It leaves the layer in the place of attention
+weights, and comes from the kernel's own logsumexp where that is told and few columns are allowed (trainer.fused), else
+from recomputing the scores of those rows alone (trainer.row_attention).
 
 Shapes: B batch, H query heads, K key heads (G = H / K), T tokens, D head width, R supervised rows an example.
 """
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,11 +17,15 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from core.domain.training import Exclude
 from core.errors import ModelNotSupported
+from trainer.fused import fused_attention, is_fused
 from trainer.row_attention import attend_rows
+from trainer.supervision import Dense, Layout
+from trainer.supervision import Supervision as Supervision  # part of this module's interface
 
 NAME = "causeway"  # free of the names of kernels, which transformers looks for inside it
+
+_UNUSUAL = {"softcap", "position_bias", "cache", "is_causal"}  # arguments of SDPA that only it knows
 
 
 class RowStatistics(NamedTuple):
@@ -41,18 +46,6 @@ class RowStatistics(NamedTuple):
     def kept(self) -> Tensor:
         """(B, R) bool: rows that see an allowed column."""
         return self.allowed > 0
-
-
-@dataclass(frozen=True, slots=True)
-class Supervision:
-    """The rows of a batch, handed to the model as the keyword argument `supervision`."""
-
-    index: Tensor  # (B, R) int64 position of each row; padding rows hold T - 1
-    valid: Tensor  # (B, R) bool
-    allowed: Tensor  # (B, R, T) bool
-    guided: bool = False  # the rows see only their allowed columns
-    layers: range | None = None  # indices of the layers that are supervised; None for all
-    exclude: Exclude = Exclude.NONE  # a column that the statistics leave out; guided rows see it if it is allowed
 
 
 def register() -> None:
@@ -97,28 +90,22 @@ def causeway_attention(
         not boolean.
     """
     kwargs.pop("output_attentions", None)  # SDPA would warn that it has none
-    output, _ = sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+    plain = partial(
+        sdpa_attention_forward, module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
     )
     if supervision is None or (supervision.layers is not None and _layer_of(module) not in supervision.layers):
-        return output, None
+        return plain()[0], None
     _check(dropout, attention_mask)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    at = supervision.index[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[3])
-    rows = query.gather(2, at) * scaling  # (B, H, R, D)
-    visible = _visible(supervision.index, key.shape[2], attention_mask)
-    shown = supervision.allowed & visible
-    counted = visible if supervision.exclude is Exclude.NONE else visible & ~_excluded(supervision, visible)
-    inside = shown & counted
-    at_once = supervision.guided and supervision.exclude is Exclude.NONE
-    log_mass, guided, kept = _attend(rows, key, value, inside, counted, supervision, guided=at_once)
-    shown_kept = kept
-    if supervision.guided and not at_once:  # guidance goes by the labels, the excluded column included
-        _, guided, shown_kept = _attend(rows, key, value, shown, visible, supervision, guided=True)
-    if guided is not None:
-        output = _replace_rows(output, guided, supervision.index, shown_kept)
-    allowed = inside.sum(-1) * kept
-    return output, RowStatistics(log_mass, allowed, counted.sum(-1) * kept - allowed)
+    fused = is_fused(query, key, value) and _is_usual(module, kwargs)
+    sight = supervision.sight(attention_mask, Layout(query.shape[1], key.shape[1], key.shape[2], fused), query.dtype)
+    if isinstance(sight.rows, Dense):
+        output, log_mass = _recomputed(plain()[0], query, key, value, supervision, sight.rows, scaling)
+    else:
+        pairs, bias = sight.rows
+        output, of_kept = fused_attention(query, key, value, bias, pairs, scaling=scaling, guided=supervision.guided)
+        log_mass = _spread(of_kept, pairs.slots, supervision.index.shape)
+    return output, RowStatistics(log_mass, sight.allowed, sight.others)
 
 
 def _check(dropout: float, attention_mask: Tensor | None) -> None:
@@ -131,12 +118,9 @@ def _check(dropout: float, attention_mask: Tensor | None) -> None:
         raise ModelNotSupported("this model adds a bias to its attention scores, which cat does not recompute")
 
 
-def _visible(index: Tensor, length: int, attention_mask: Tensor | None) -> Tensor:
-    """(B, R, T) bool: the columns each row sees, by the model's own mask (causal where it has none)."""
-    if attention_mask is None:
-        return torch.arange(length, device=index.device) <= index[..., None]
-    batch = torch.arange(len(index), device=index.device)
-    return attention_mask[:, 0][batch[:, None], index]
+def _is_usual(module: torch.nn.Module, kwargs: dict[str, Any]) -> bool:
+    """Whether the layer asks SDPA for nothing but the mask it hands over, or causality where it hands none."""
+    return getattr(module, "is_causal", True) and all(kwargs.get(name) is None for name in _UNUSUAL)
 
 
 def _layer_of(module: torch.nn.Module) -> int:
@@ -146,25 +130,23 @@ def _layer_of(module: torch.nn.Module) -> int:
     return index
 
 
-def _excluded(supervision: Supervision, visible: Tensor) -> Tensor:
-    """(B, R, T) bool: the one column of each row that its statistics leave out."""
-    if supervision.exclude is Exclude.SINK:
-        return visible & (visible.cumsum(-1) == 1)
-    return torch.arange(visible.shape[-1], device=visible.device) == supervision.index[..., None]
+def _recomputed(
+    output: Tensor, query: Tensor, key: Tensor, value: Tensor, supervision: Supervision, sees: Dense, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """Output (B, T, H, D) and log-mass (B, H, R), from the kernel's output and the rows worked out once more."""
+    index, guided, (counted, shown) = supervision.index, supervision.guided, sees
+    at = index[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[3])
+    rows = query.gather(2, at) * scaling  # (B, H, R, D)
+    log_mass, replaced = attend_rows(rows, key, value, counted.plan, guided=guided and shown is counted)
+    if guided and shown is not counted:  # guidance goes by the labels, the excluded column included
+        _, replaced = attend_rows(rows, key, value, shown.plan, guided=True)
+    return output if replaced is None else _replace_rows(output, replaced, index, shown.kept), log_mass
 
 
-def _attend(
-    rows: Tensor, key: Tensor, value: Tensor, inside: Tensor, visible: Tensor, supervision: Supervision, *, guided: bool
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """`attend_rows` where rows may see nothing: log-mass, output and (B, R) bool the rows that do see something.
-
-    A row that is not kept sees and is allowed itself alone: log-mass 0, no NaN, no gradient, no column after it.
-    """
-    kept = inside.any(-1) & supervision.valid
-    own = torch.arange(key.shape[2], device=key.device) == supervision.index[..., None]
-    inside, visible = (torch.where(kept[..., None], mask, own) for mask in (inside, visible))
-    log_mass, output = attend_rows(rows, key, value, inside, visible, guided=guided)
-    return log_mass, output, kept
+def _spread(log_mass: Tensor, slots: Tensor, shape: torch.Size) -> Tensor:
+    """(B, H, R) of the (N, H) of kept rows, which stand at `slots`; 0 elsewhere. `shape` is (B, R)."""
+    spread = log_mass.new_zeros(shape.numel(), log_mass.shape[1]).index_copy(0, slots, log_mass)
+    return spread.view(*shape, -1).transpose(1, 2)
 
 
 def _replace_rows(output: Tensor, guided: Tensor, index: Tensor, kept: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ it. A chunk of rows sees only columns up to its last one, which is near half of 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,8 +25,23 @@ _CHUNK = 1 << 20  # scores in memory at a time: 4 MiB in float32, near a core's 
 _DEVICE_CHUNK = 1 << 22  # on a GPU, where a kernel's launch costs more than what a finer cut saves
 
 
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """Which rows, which of their columns, in which chunks: the same for every layer that sees alike."""
+
+    columns: Tensor  # (B, R, C) int64 allowed columns of each row, repeating one where a row has fewer
+    present: Tensor  # (B, R, C) bool, which of these are its own
+    visible: Tensor  # (B, R, T) bool
+    chunks: tuple[tuple[slice, slice], ...]  # rows, and the columns from the first to the last that one of them sees
+
+
+def plan_rows(inside: Tensor, visible: Tensor, heads: int) -> RowPlan:
+    """From (B, R, T) bool, allowed and visible columns; each row needs one of each, and inside implies visible."""
+    return RowPlan(*_columns(inside), visible, tuple(_chunks(visible, heads)))
+
+
 def attend_rows(
-    query: Tensor, key: Tensor, value: Tensor, inside: Tensor, visible: Tensor, *, guided: bool
+    query: Tensor, key: Tensor, value: Tensor, plan: RowPlan, *, guided: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Log-mass (B, H, R) in float32 or wider and, if `guided`, the output (B, H, R, D) over allowed columns alone.
 
@@ -35,10 +51,8 @@ def attend_rows(
         (B, H, R, D), scaled already. Fastest with the rows in the order of their positions.
     key, value
         (B, K, T, D).
-    inside, visible
-        (B, R, T) bool, allowed and visible columns; every row needs at least one of each, and inside implies visible.
     """
-    log_mass, output = _RowAttention.apply(query, key, value, inside, visible, guided)  # type: ignore[no-untyped-call]
+    log_mass, output = _RowAttention.apply(query, key, value, plan, guided)  # type: ignore[no-untyped-call]
     return log_mass, output if guided else None
 
 
@@ -49,20 +63,18 @@ class _RowAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        inside: Tensor,
-        visible: Tensor,
+        plan: RowPlan,
         guided: bool,  # noqa: FBT001
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(query.dtype, torch.float32)
         log_mass = query.new_empty(query.shape[:3], dtype=wide)
         output = torch.empty_like(query) if guided else query.new_empty(0)
-        columns, present = _columns(inside)
-        chunks = list(_chunks(visible, query.shape[1]))
-        ctx.save_for_backward(query, key, value, columns, present, visible)
+        columns, present, visible = plan.columns, plan.present, plan.visible
+        ctx.save_for_backward(query, key, value)
         ctx.set_materialize_grads(False)
-        ctx.chunks, ctx.guided, ctx.wide = chunks, guided, wide
+        ctx.plan, ctx.guided, ctx.wide = plan, guided, wide
         key, value = key.contiguous(), value.contiguous()  # a product of slices would copy them in every chunk
-        for rows, seen in chunks:
+        for rows, seen in plan.chunks:
             scores = _visible_scores(query[:, :, rows], key[:, :, seen], visible[:, rows, seen], wide)
             at = (columns[:, None, rows] - seen.start).expand(-1, query.shape[1], -1, -1)
             picked = scores.log_softmax(-1).gather(-1, at).masked_fill_(~present[:, None, rows], -torch.inf)
@@ -75,10 +87,11 @@ class _RowAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_log_mass: Tensor | None, grad_output: Tensor | None) -> tuple[Tensor | None, ...]:
-        query, key, value, columns, present, visible = ctx.saved_tensors
+        query, key, value = ctx.saved_tensors
+        columns, present, visible = ctx.plan.columns, ctx.plan.present, ctx.plan.visible
         key, value = key.contiguous(), value.contiguous()
         grad_query, grad_key, grad_value = (tensor.new_zeros(tensor.shape) for tensor in (query, key, value))
-        for rows, seen in ctx.chunks:
+        for rows, seen in ctx.plan.chunks:
             scores = _visible_scores(query[:, :, rows], key[:, :, seen], visible[:, rows, seen], ctx.wide)
             at = (columns[:, None, rows] - seen.start).expand(-1, query.shape[1], -1, -1)
             inner = scores.gather(-1, at).masked_fill_(~present[:, None, rows], -torch.inf).softmax(-1)  # Q
@@ -97,11 +110,11 @@ class _RowAttention(torch.autograd.Function):
             grad_scores.scatter_add_(-1, at, inner * factor)
             grad_query[:, :, rows] = _apply(grad_scores, key[:, :, seen])
             _collect(grad_scores, query[:, :, rows], grad_key[:, :, seen])
-        return grad_query, grad_key, grad_value, None, None, None
+        return grad_query, grad_key, grad_value, None, None
 
 
 def _columns(inside: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, R, C) int64 allowed columns of each row, repeating one where a row has fewer, and bool which are its own."""
+    """`columns` and `present` of a plan."""
     counts = inside.sum(-1)
     *_, column = inside.nonzero(as_tuple=True)
     firsts = (counts.flatten().cumsum(0) - counts.flatten()).view_as(counts)  # where each row's columns begin
@@ -111,7 +124,7 @@ def _columns(inside: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chunks(visible: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of rows whose scores fit in a chunk, and the columns from the first to the last that one of them sees."""
+    """Slices of rows whose scores fit in a chunk, each with the slice of columns that it needs."""
     batch, rows, length = visible.shape
     chunk = _CHUNK if visible.device.type == "cpu" else _DEVICE_CHUNK
     size = max(1, chunk // (batch * heads * length))

@@ -10,7 +10,7 @@ from core.domain.training import Aggregate, Exclude, Form, ObjectiveConfig
 from core.errors import ModelNotSupported
 from tests.trainer import reference
 from tests.trainer.families import CONFIGS, WINDOW, encoded, model_of
-from trainer import attention
+from trainer import attention, supervision
 from trainer.attention import Supervision
 from trainer.batching import collate
 from trainer.loss import attention_loss
@@ -41,7 +41,7 @@ def inputs_of(batch):
 
 
 def fast(model, batch, objective, *, guided):
-    supervision = Supervision(
+    rows_ = Supervision(
         batch["row_index"],
         batch["row_valid"],
         batch["allowed"],
@@ -49,7 +49,7 @@ def fast(model, batch, objective, *, guided):
         layers=supervised_layers(objective, model.config.num_hidden_layers),
         exclude=objective.exclude,
     )
-    out = model(**inputs_of(batch), supervision=supervision, output_attentions=True, use_cache=False)
+    out = model(**inputs_of(batch), supervision=rows_, output_attentions=True, use_cache=False)
     layers = [statistics for statistics in out.attentions if statistics is not None]
     return out.loss, attention_loss(layers, objective).sum()
 
@@ -63,6 +63,12 @@ def slow(model, batch, rows, objective, *, guided):
         use_cache=False,
     )
     return out.loss, reference.attention_loss(out.attentions, rows, objective)
+
+
+@pytest.fixture(params=[1, 1 << 40], ids=["pairs", "whole_rows"], autouse=True)
+def _both_ways(request, monkeypatch):
+    """By the kernel's logsumexp wherever a layer allows it, and never."""
+    monkeypatch.setattr(supervision, "_SPARSE", request.param)
 
 
 def assert_agree(
@@ -158,12 +164,12 @@ def test_what_is_excluded_moves_no_loss(exclude):
     column = {Exclude.SINK: 0, Exclude.SELF: 4}[exclude]
     query, key = torch.ones(1, 1, 6, 2), torch.zeros(1, 1, 6, 2)
     allowed = torch.tensor([[[True, True, False, False, True, False]]])  # of row 4: both excluded columns are causes
-    supervision = Supervision(torch.tensor([[4]]), torch.tensor([[True]]), allowed, exclude=exclude)
+    rows_ = Supervision(torch.tensor([[4]]), torch.tensor([[True]]), allowed, exclude=exclude)
 
     def statistics(raised):
         keys = key.clone()
         keys[:, :, raised] += 1
-        return attention.causeway_attention(torch.nn.Module(), query, keys, key, None, supervision=supervision)[1]
+        return attention.causeway_attention(torch.nn.Module(), query, keys, key, None, supervision=rows_)[1]
 
     before = statistics([])
     assert (before.allowed.item(), before.others.item()) == (2, 2)
@@ -173,18 +179,18 @@ def test_what_is_excluded_moves_no_loss(exclude):
 
 
 def test_layers_without_numbers_cannot_be_chosen():
-    supervision = Supervision(torch.tensor([[2]]), torch.tensor([[True]]), torch.ones(1, 1, 3).bool(), layers=range(1))
+    rows_ = Supervision(torch.tensor([[2]]), torch.tensor([[True]]), torch.ones(1, 1, 3).bool(), layers=range(1))
     state = torch.zeros(1, 1, 3, 2)
     with pytest.raises(ModelNotSupported, match="number"):
-        attention.causeway_attention(torch.nn.Module(), state, state, state, None, supervision=supervision)
+        attention.causeway_attention(torch.nn.Module(), state, state, state, None, supervision=rows_)
 
 
 def test_a_row_whose_window_hides_its_columns_is_dropped_not_nan():
     rows = [{WINDOW + 3: [0]}]
     batch = batch_of(rows, lengths=(12,))
     model = model_of("mistral", attention.NAME)
-    supervision = Supervision(batch["row_index"], batch["row_valid"], batch["allowed"], guided=True)
-    out = model(**inputs_of(batch), supervision=supervision, output_attentions=True, use_cache=False)
+    rows_ = Supervision(batch["row_index"], batch["row_valid"], batch["allowed"], guided=True)
+    out = model(**inputs_of(batch), supervision=rows_, output_attentions=True, use_cache=False)
     assert not any(layer.kept.any() for layer in out.attentions)
     loss = out.loss + attention_loss(out.attentions, LOG_MASS).sum()
     loss.backward()
@@ -196,9 +202,9 @@ def test_log_mass_keeps_its_gradient_where_the_mass_underflows():
     scores = torch.tensor([200.0, 0.0, 0.0])
     query = scores.reshape(1, 1, 3, 1).flip(2).requires_grad_()  # row 2 scores key 0 at 200, beyond exp in float32
     key = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 1, 3, 1)
-    supervision = Supervision(torch.tensor([[2]]), torch.tensor([[True]]), torch.tensor([[[False, True, True]]]))
+    rows_ = Supervision(torch.tensor([[2]]), torch.tensor([[True]]), torch.tensor([[[False, True, True]]]))
     _, statistics = attention.causeway_attention(
-        torch.nn.Module(), query, key, key, None, scaling=1.0, supervision=supervision
+        torch.nn.Module(), query, key, key, None, scaling=1.0, supervision=rows_
     )
     statistics.log_mass.sum().backward()
     assert statistics.log_mass.item() == pytest.approx(np.log(2) - 200)
@@ -208,12 +214,12 @@ def test_log_mass_keeps_its_gradient_where_the_mass_underflows():
 def test_guided_masking_hides_what_is_not_allowed():
     rows = [{5: [1, 2]}]
     batch = batch_of(rows, lengths=(7,))
-    supervision = Supervision(batch["row_index"], batch["row_valid"], batch["allowed"], guided=True)
+    rows_ = Supervision(batch["row_index"], batch["row_valid"], batch["allowed"], guided=True)
     query, key, value = (torch.randn(1, 2, 7, 4) for _ in range(3))
-    output, _ = attention.causeway_attention(torch.nn.Module(), query, key, value, None, supervision=supervision)
+    output, _ = attention.causeway_attention(torch.nn.Module(), query, key, value, None, supervision=rows_)
     changed = value.clone()
     changed[:, :, [0, 3, 4, 5]] += 1
-    again, _ = attention.causeway_attention(torch.nn.Module(), query, key, changed, None, supervision=supervision)
+    again, _ = attention.causeway_attention(torch.nn.Module(), query, key, changed, None, supervision=rows_)
     torch.testing.assert_close(again[:, 5], output[:, 5])
     assert not torch.allclose(again[:, 4], output[:, 4])
 
