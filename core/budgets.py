@@ -8,6 +8,7 @@ thing no client can prevent is a teacher that reports more tokens than the call 
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
 
 from core.db.models import Job, Reservation
 from core.db.session import UnitOfWork
@@ -34,6 +35,13 @@ def spent_by(job: Job) -> Cost:
 def reserved_by(job: Job) -> Cost:
     """What is set aside for calls whose end is not known yet."""
     return Cost(job.reserved_tokens, job.reserved_nano_usd)
+
+
+def account_of(session: Session, claim: Claim) -> tuple[Budget, Cost]:
+    """What the claimed job may cost, and what of that is spent or set aside, without a lock: a guess at what fits."""
+    query = select(Job).where(Job.id == claim.job_id, Job.tenant_id == claim.tenant_id)
+    job = session.scalars(query).one()
+    return budget_of(job), spent_by(job) + reserved_by(job)
 
 
 def reserve(uow: UnitOfWork, claim: Claim, costs: Sequence[Cost]) -> list[int | None]:

@@ -45,6 +45,12 @@ def as_ended(batch: TeacherBatch) -> EndedBatch:
     return EndedBatch(batch.lines, ending, batch.created_at, batch.ended_at or batch.created_at)
 
 
+def state_of(session: Session, *, batch_id: str) -> BatchState | None:
+    """Where a batch of any tenant stands; None when it was deleted with its job."""
+    state = session.scalars(select(TeacherBatch.state).where(TeacherBatch.id == batch_id)).one_or_none()
+    return None if state is None else BatchState(state)
+
+
 def prepare(
     uow: UnitOfWork, claim: Claim, *, items: Sequence[int], form: dict[str, Any], most: Cost
 ) -> TeacherBatch | None:

@@ -69,6 +69,14 @@ def add_examples(
             )
 
 
+def empty_target(database: Database, dataset_id: str) -> None:
+    """One more example, of which there is nothing to label."""
+    add_examples(database, dataset_id, examples=1, split="bare")
+    with database.transaction() as uow:
+        bare = ExampleRow.dataset_id == dataset_id, ExampleRow.split == "bare"
+        uow.session.execute(update(ExampleRow).where(*bare).values(target="", split="train"))
+
+
 def prior(database: Database, *, tenant: str = TENANT) -> str:
     """A prior with a rule; its id."""
     with database.transaction() as uow:

@@ -9,7 +9,7 @@ from core.db.session import Database
 from core.domain.annotation import Usage
 from worker.gathered import Gathered
 
-_LONGEST = 200_000  # code points of a reply worth keeping; a longer one is an outcome, not an asset
+LONGEST = 200_000  # code points of a reply worth keeping; a longer one is an outcome, not an asset
 
 
 class DatabaseReplyCache:
@@ -30,25 +30,27 @@ class DatabaseReplyCache:
 
     async def put(self, prompt_hash: str, reply: Reply) -> None:
         """Store a reply before it is used: it was paid for."""
-        if len(reply.text) <= _LONGEST:
+        if len(reply.text) <= LONGEST:
             await self._writes.ask((prompt_hash, reply))
 
     def _read(self, hashes: Sequence[str]) -> list[Reply | None]:
         with self._database.reading() as session:
             found = annotation_items.stored_replies(session, tenant_id=self._tenant_id, prompt_hashes=hashes)
-        return [_from_json(found[key]) if key in found else None for key in hashes]
+        return [reply_from_json(found[key]) if key in found else None for key in hashes]
 
     def _write(self, replies: Sequence[tuple[str, Reply]]) -> list[None]:
         with self._database.transaction() as uow:
-            rows = {key: _to_json(reply) for key, reply in replies}
+            rows = {key: reply_to_json(reply) for key, reply in replies}
             annotation_items.store_replies(uow, tenant_id=self._tenant_id, replies=rows)
         return [None] * len(replies)
 
 
-def _to_json(reply: Reply) -> dict[str, Any]:
+def reply_to_json(reply: Reply) -> dict[str, Any]:
+    """A reply as the database keeps it."""
     usage = {"prompt_tokens": reply.usage.prompt_tokens, "completion_tokens": reply.usage.completion_tokens}
     return {"text": reply.text, "usage": usage, "finish": reply.finish.value}
 
 
-def _from_json(value: dict[str, Any]) -> Reply:
+def reply_from_json(value: dict[str, Any]) -> Reply:
+    """Inverse of reply_to_json."""
     return Reply(value["text"], Usage(**value["usage"]), Finish(value["finish"]))

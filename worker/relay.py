@@ -7,7 +7,7 @@ import time
 
 import structlog
 
-from core import leases, outbox
+from core import leases, outbox, teacher_batches
 from core.errors import Unavailable
 from core.jobs import JobKind
 from worker.app import backlog, publisher, send_upkeep
@@ -58,10 +58,13 @@ def tick(runtime: Runtime) -> None:
 def _nudge_waiting(runtime: Runtime, kind: JobKind) -> int:
     """Nudge the jobs of a kind that nobody works on, unless as many nudges wait in its queue already.
 
-    So a lost queue is filled again, and one that is merely busy does not grow.
+    So a lost queue is filled again, and one that is merely busy does not grow. Among them are those that are over and
+    left batches at their teacher.
     """
     with runtime.database.reading() as session:
-        waiting = leases.runnable(session, kind=kind, limit=_MOST)
+        waiting = list(leases.runnable(session, kind=kind, limit=_MOST))
+        if kind is JobKind.ANNOTATION:
+            waiting += teacher_batches.left_behind(session, limit=_MOST)
     if not waiting or backlog(runtime.app, kind) >= len(waiting):
         return 0
     publish = publisher(runtime.app)

@@ -94,24 +94,32 @@ class BatchEndpoint:
         self._config = config
         self._client = client
 
-    def submit(self, lines: IO[bytes], *, mark: str) -> RemoteBatch:
-        """Upload a file of questions and have them answered. After TeacherUnreachable, look whether it was `find`s.
+    def upload(self, lines: IO[bytes], *, name: str) -> str:
+        """Send a file of questions, which costs nothing yet; its id.
 
         Raises
         ------
         NotAccepted
             When it will not have this file.
         """
-        files, batches = self._client.files.with_streaming_response, self._client.batches.with_streaming_response
+        files = self._client.files.with_streaming_response
         try:
-            upload = files.create(file=(f"{mark}.jsonl", lines, "application/jsonl"), purpose="batch")
-            file_id = _id_of(self._answer(upload).get("id"))
-            create = batches.create(
-                input_file_id=file_id,
-                endpoint=URL,
-                completion_window="24h",
-                metadata={_MARK: mark},
-            )
+            answer = self._answer(files.create(file=(f"{name}.jsonl", lines, "application/jsonl"), purpose="batch"))
+        except Gone as exc:
+            raise self._rejected("it has no Batch API") from exc
+        return _id_of(answer.get("id"))
+
+    def create(self, file_id: str, *, mark: str) -> RemoteBatch:
+        """Have a file's questions answered. After TeacherUnreachable it may be so all the same: see `find`.
+
+        Raises
+        ------
+        NotAccepted
+            When it will not have this batch.
+        """
+        batches = self._client.batches.with_streaming_response
+        create = batches.create(input_file_id=file_id, endpoint=URL, completion_window="24h", metadata={_MARK: mark})
+        try:
             return _batch(self._answer(create))
         except Gone as exc:
             raise self._rejected("it has no Batch API") from exc

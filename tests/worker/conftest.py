@@ -58,6 +58,14 @@ def runtime(database: Database, tmp_path: Path) -> Iterator[Runtime]:
     made.app.close()
 
 
+@pytest.fixture
+def sqlite_runtime(sqlite: Database, tmp_path: Path) -> Iterator[Runtime]:
+    """A runtime on SQLite alone, for what does not depend on the database."""
+    made = runtime_on(sqlite, tmp_path)
+    yield made
+    made.app.close()
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Poll until something is so."""
     deadline = time.monotonic() + PATIENCE

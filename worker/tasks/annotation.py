@@ -7,23 +7,24 @@ from typing import Any
 
 import structlog
 
-from annotator.agreement import Agreement
 from annotator.annotate import annotate_one
 from annotator.prior import prior_from_json
 from annotator.teachers.base import Teacher
 from annotator.votes import annotate_by_votes, for_votes
 from annotator.wire import annotation_to_json
-from core import annotation_items, budgets, leases, quality
+from core import annotation_items, budgets, leases
 from core.annotation_items import Item
-from core.db.session import Session
-from core.domain.annotation import Example, Prior, TeacherConfig
+from core.domain.annotation import Example, Mode, Prior, TeacherConfig
 from core.domain.lifecycle import JobState
 from core.domain.spending import Cost
 from core.errors import BudgetExhausted, InvalidInput
 from core.leases import Claim
+from worker.batches.left_behind import stop_batches_left_behind
+from worker.batches.slice import label_in_batches
 from worker.cache import DatabaseReplyCache
 from worker.claimed import work_on
 from worker.heart import Heart
+from worker.measured import against_gold
 from worker.purse import JobPurse
 from worker.runtime import Runtime
 
@@ -38,6 +39,7 @@ _DRAIN = 10.0  # seconds that calls in flight may still take when the process is
 def annotate(runtime: Runtime, job_id: str) -> None:
     """Work on an annotation job for one slice, if it is to be had."""
     work_on(runtime, job_id, _work)
+    stop_batches_left_behind(runtime, job_id)
 
 
 def _work(runtime: Runtime, claim: Claim, heart: Heart) -> None:
@@ -46,6 +48,9 @@ def _work(runtime: Runtime, claim: Claim, heart: Heart) -> None:
     config = runtime.settings.teacher(asked.teacher)
     if config is None:
         raise InvalidInput(f"there is no teacher {asked.teacher!r} in the settings of this worker", field="teacher")
+    if asked.mode is Mode.BATCH:
+        label_in_batches(runtime, claim, heart, asked, config)
+        return
     with runtime.database.transaction() as uow:
         budget = budgets.budget_of(budgets.write_off(uow, claim))  # of calls that a lost worker left behind
     purse = JobPurse(runtime.database, claim, config, budget)
@@ -55,21 +60,13 @@ def _work(runtime: Runtime, claim: Claim, heart: Heart) -> None:
         if heart.cancelled.is_set():
             state = leases.finish(uow, claim, JobState.CANCELLED).state
         elif annotation_items.is_done(uow.session, claim):
-            state = annotation_items.complete(uow, claim, measured=_against_gold(uow.session, claim)).state
+            state = annotation_items.complete(uow, claim, measured=against_gold(uow.session, claim)).state
         elif purse.refused is not None:
             state = budgets.pause(uow, claim, purse.refused).state
         else:
             leases.release(uow, claim)
             state = "released"
     _log.info("slice_ended", labelled=slice_.stored, state=state)
-
-
-def _against_gold(session: Session, claim: Claim) -> dict[str, Any]:
-    """How the labels compare with those of humans, where the job has gold examples."""
-    agreement = Agreement()
-    for predicted, expected in quality.gold_labels(session, tenant_id=claim.tenant_id, job_id=claim.job_id):
-        agreement.add(predicted, expected)
-    return {"gold": agreement.to_json()} if agreement.examples else {}
 
 
 class _Slice:
