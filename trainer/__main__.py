@@ -55,8 +55,8 @@ def _tell(events: EventLog, error: CausewayError) -> None:
     print(f"{error.code}: {error.message}", file=sys.stderr)
     try:
         events.failed(error)
-    except OSError as exc:  # a full disk, most likely what failed the run in the first place
-        print(f"events.jsonl could not take this: {exc.strerror}", file=sys.stderr)
+    except CausewayError as exc:  # a full disk, most likely what failed the run in the first place
+        print(f"events.jsonl could not take this: {exc.message}", file=sys.stderr)
 
 
 class _StopRequest:

@@ -10,15 +10,17 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.domain.run_folder import BaseModelSpec, RunConfig
 from core.errors import AdapterDamaged, NotFinite, NothingLearned, NotServable
 from trainer.card import VLLM_RANKS, model_card
+from trainer.checkpoints import disk_errors
 from trainer.model import no_false_alarm
 from trainer.sealed import MANIFEST, entry_of, sealed_folder, sha256_of, to_json
+from trainer.tensors import os_errors, save_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -57,13 +59,15 @@ def export_adapter(
         Every delta is zero.
     NotServable
         vLLM would refuse the adapter (rank, bias, DoRA, whole modules).
+    DiskFull, TrainingFailed
+        It cannot be written. What was there before is untouched.
     """
     lora = cast("LoraConfig", model.peft_config["default"])
     check_servable(lora)
     weights = _weights(model)
     config = _complete(lora, base=run.base.source, revision=revision)
-    with sealed_folder(folder) as staging:
-        save_file(weights, staging / WEIGHTS, metadata={"format": "pt"})
+    with disk_errors("the adapter", folder), os_errors(folder), sealed_folder(folder) as staging:
+        save_tensors(weights, staging / WEIGHTS, {"format": "pt"})
         (staging / CONFIG).write_text(to_json(config))
         tokenizer.save_pretrained(staging)
         card = model_card(run=run, revision=revision, metrics=metrics, targets=config["target_modules"])

@@ -9,10 +9,11 @@ from typing import Any
 
 from core.domain.run_folder import Plan, StepMetrics, TrainingResult
 from core.errors import CausewayError
+from trainer.checkpoints import disk_errors
 
 
 class EventLog:
-    """Appends events to a file. Each line is on disk before the call returns.
+    """Appends events to a file. Each line is on disk before the call returns; else DiskFull or TrainingFailed.
 
     Opening it cuts off a line that a killed process left half-written, so that every line can be read.
 
@@ -62,7 +63,7 @@ class EventLog:
         if not self._leads and kind != "failed":
             return
         line = json.dumps({"type": kind, "at": time.time(), **fields}, ensure_ascii=False) + "\n"
-        with self._path.open("ab", buffering=0) as file:
+        with disk_errors("an event", self._path), self._path.open("ab", buffering=0) as file:
             file.write(line.encode())
             os.fsync(file.fileno())
 

@@ -17,9 +17,11 @@ from core.domain.run_folder import RunConfig, run_to_json
 from core.domain.training import Tuning
 from core.errors import NotFinite, TrainingFailed
 from trainer.adapter import Metrics, export_adapter
+from trainer.checkpoints import disk_errors
 from trainer.model import LoadedBase
 from trainer.reload import check_reload
 from trainer.sealed import MANIFEST, sealed_folder, sha256_of, to_json
+from trainer.tensors import os_errors
 
 ORIGIN = "causeway.json"  # in a whole model's folder: its run, the base's revision, the metrics
 
@@ -47,6 +49,8 @@ def export(
     ------
     NotFinite
         A weight is NaN or infinite.
+    DiskFull, TrainingFailed
+        It cannot be written. Nothing of it stays.
     NothingLearned, NotServable, ReloadFailed, ReloadDiffers
         The gate refused it. What was written is removed.
     """
@@ -71,7 +75,7 @@ def _export_model(
     reload_check: bool,  # noqa: FBT001
 ) -> str:
     """Write a whole model; returns the sha256 of its manifest."""
-    with sealed_folder(folder) as staging:
+    with disk_errors("the model", folder), os_errors(folder), sealed_folder(folder) as staging:
         model.save_pretrained(staging)
         base.tokenizer.save_pretrained(staging)
         origin = {"run": run_to_json(run), "base_revision": base.revision, "metrics": metrics}

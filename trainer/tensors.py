@@ -2,9 +2,10 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,9 +18,20 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     OSError
         With its errno: safetensors 0.8 has an error of its own for everything, and the number in the text alone.
     """
-    try:
+    with os_errors(path):
         save_file(tensors, path, metadata)
-    except SafetensorError as exc:
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Translate what libraries written in Rust say about a file there into OSError.
+
+    Safetensors 0.8 has an error of its own for everything and tokenizers 0.23 a bare Exception, with the number of the
+    system's error in the text alone.
+    """
+    try:
+        yield
+    except Exception as exc:
         number = re.search(r"\(os error (\d+)\)", str(exc))
         if number is None:
             raise

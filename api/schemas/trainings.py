@@ -49,4 +49,7 @@ class TrainingJobIn(Body):
     # Read by core.domain.training, which also knows the ranges; only the schema is made here.
     config: Annotated[dict[str, Any], WithJsonSchema(_CONFIG)] = Field({}, description="Every field may be left out.")
     name: Text = Field("", max_length=200)
-    dry_run: bool = Field(False, description="A job that stops after planning, with tokens, rows and steps.")
+    dry_run: bool = Field(
+        False,
+        description="Train nothing: count tokens, rows and steps, and measure the memory and seconds of a step.",
+    )

@@ -1,5 +1,6 @@
 """What a run leaves for each way of tuning, and that none of it stays if the gate refuses it."""
 
+import errno
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -7,11 +8,12 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from core.domain.run_folder import BaseModelSpec, RunConfig
 from core.domain.training import Method, TrainingConfig, Tuning
-from core.errors import ExtraMissing, InvalidInput, NotFinite, NothingLearned, ReloadDiffers, ReloadFailed
+from core.errors import DiskFull, ExtraMissing, InvalidInput, NotFinite, NothingLearned, ReloadDiffers, ReloadFailed
 from tests.trainer.runs import SMALL, events_of, run_folder
 from trainer.adapter import load_adapter, verify_folder
 from trainer.attention import NAME
@@ -165,3 +167,51 @@ def test_qlora_trains_an_adapter_over_four_bits(tmp_path):
     assert type(base.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"
     plain = logits(base)
     assert not torch.allclose(logits(load_adapter(base, folder / "adapter")), plain, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        Exception("No space left on device (os error 28)"),  # as tokenizers say it
+    ],
+    ids=["python", "safetensors", "tokenizers"],
+)
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, tuning=Tuning.FULL)], ids=["adapter", "model"])
+def test_no_space_for_what_is_exported_has_its_own_code(tmp_path, monkeypatch, config, error):
+    base = load_base(SMALL)
+    model = make_trainable(base.model, config)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.ones_(parameter) if "lora_B" in name else None
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(base.tokenizer, "save_pretrained", refuse)  # after the weights: what is there must go
+    with pytest.raises(DiskFull, match="No space left"):
+        export(model, base, tmp_path, run=RunConfig(SMALL, config), metrics={}, reload_check=False)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_weights_that_do_not_fit_on_the_disk_have_their_own_code(tmp_path, monkeypatch):
+    base = load_base(SMALL)
+
+    def refuse(*args, **kwargs):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", refuse)
+    config = replace(CONFIG, tuning=Tuning.FULL)
+    with pytest.raises(DiskFull):
+        export(base.model, base, tmp_path, run=RunConfig(SMALL, config), metrics={}, reload_check=False)
+
+
+def test_another_error_of_a_library_stays_what_it_is(tmp_path, monkeypatch):
+    base = load_base(SMALL)
+
+    def refuse(*args, **kwargs):
+        raise SafetensorError("invalid dtype")
+
+    monkeypatch.setattr(base.tokenizer, "save_pretrained", refuse)
+    with pytest.raises(SafetensorError):
+        export(base.model, base, tmp_path, run=RunConfig(SMALL, CONFIG), metrics={}, reload_check=False)
