@@ -1,6 +1,6 @@
 """What labelling would do and cost, before anybody is asked."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from annotator.prompts import render
 from annotator.teachers.base import Message
 from annotator.teachers.chat_format import estimate_tokens
 from annotator.teachers.rule import silent_patterns
-from core.domain.annotation import Example, Prior, TeacherConfig
+from core.domain.annotation import Demonstration, Example, Prior, TeacherConfig
 
 _SHOWN = 3  # prompts
 _TRIED = 1000  # examples that rules are tried on
@@ -34,8 +34,14 @@ class LabelPlan:
         }
 
 
-def plan_labels(prior: Prior, config: TeacherConfig, examples: Iterable[Example]) -> LabelPlan:
-    """What labelling `examples` by `prior` with this teacher would take."""
+def plan_labels(
+    prior: Prior,
+    config: TeacherConfig,
+    examples: Iterable[Example],
+    *,
+    draw: Callable[[Example], Sequence[Demonstration]] = lambda _: (),
+) -> LabelPlan:
+    """What labelling `examples` by `prior` with this teacher takes; `draw` adds to the demonstrations of each."""
     first: list[Example] = []
     prompts: list[list[Message]] = []
     count = prompt_tokens = reply_tokens = 0
@@ -45,7 +51,7 @@ def plan_labels(prior: Prior, config: TeacherConfig, examples: Iterable[Example]
             first.append(example)
         if config.kind == "rule":
             continue
-        messages = render(prior, example)
+        messages = render(prior, example, draw(example))
         estimate = estimate_tokens(messages)
         prompt_tokens += estimate.prompt
         reply_tokens += estimate.reply

@@ -15,7 +15,7 @@ from core.domain.spending import nano_usd
 from core.errors import InvalidInput, NotFound
 from core.job_store import add_job, dataset_for_job, job_to_retry
 from core.jobs import JobKind
-from core.labels import DemonstrationSource, example_of, last_review
+from core.labels import DemonstrationSource, example_of, pinned
 
 _SAMPLE = 1000  # examples that a plan is estimated from
 
@@ -99,7 +99,7 @@ def submit(
         "splits": list(splits),
         "votes": votes,
         "mode": mode,
-        "demonstrations": None if demonstrations is None else _pinned(uow.session, tenant_id, demonstrations),
+        "demonstrations": demonstrations and _as_asked(pinned(uow.session, demonstrations, tenant_id=tenant_id)),
         "budget_tokens": budget_tokens,
         "budget_usd": budget_usd,
     }
@@ -164,9 +164,13 @@ def _start(
     return job
 
 
-def _pinned(session: Session, tenant_id: str, source: DemonstrationSource) -> dict[str, Any]:
-    until = last_review(session, tenant_id=tenant_id)
-    return {"source": "reviewed", "k": source.k, "splits": list(source.splits), "reviews_until": until}
+def _as_asked(source: DemonstrationSource) -> dict[str, Any]:
+    return {
+        "source": "reviewed",
+        "k": source.k,
+        "splits": list(source.splits),
+        "reviews_until": source.reviews_until,
+    }
 
 
 def _prior(session: Session, tenant_id: str, prior_id: str) -> PriorRow:

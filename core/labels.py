@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -83,6 +83,11 @@ def reviews_of(
 def last_review(session: Session, *, tenant_id: str) -> int:
     """The id of a tenant's newest review, 0 when there is none."""
     return session.scalar(select(func.max(ReviewRow.id)).where(ReviewRow.tenant_id == tenant_id)) or 0
+
+
+def pinned(session: Session, source: DemonstrationSource, *, tenant_id: str) -> DemonstrationSource:
+    """The same source with the reviews there are now, and no later ones."""
+    return replace(source, reviews_until=last_review(session, tenant_id=tenant_id))
 
 
 def example_of(row: ExampleRow, relations: Sequence[Relation]) -> Example:

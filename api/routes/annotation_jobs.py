@@ -19,12 +19,14 @@ from api.once import Once
 from api.schemas.annotations import AnnotationJobIn, AnnotationPlanView, BudgetIn
 from api.schemas.fields import PathId, Split
 from api.schemas.jobs import JobView, job_view
-from core import annotations, budgets, labelled_items
+from core import annotations, budgets, labelled_items, reviews
+from core.db.session import Session
 from core.domain.annotation import TeacherConfig
 from core.domain.spending import nano_usd
 from core.errors import InvalidInput
 from core.jobs import JobKind
 from core.keys import Principal
+from core.labels import DemonstrationSource, pinned
 from core.settings import Settings
 
 router = APIRouter(prefix="/v1/annotation-jobs", tags=["annotation jobs"])
@@ -50,11 +52,10 @@ def create_annotation_job(body: AnnotationJobIn, services: InUse, uow: Writing, 
         raise InvalidInput("rules always say the same: leave votes out, or name another teacher", field="votes")
     if body.budget_usd is not None and not (teacher.prompt_price or teacher.completion_price):
         raise InvalidInput(f"teacher {teacher.name!r} has no prices: bound its tokens instead", field="budget_usd")
+    if body.demonstrations is not None and teacher.kind == "rule":
+        raise InvalidInput("rules read no demonstrations: leave them out, or name a teacher", field="demonstrations")
     if body.dry_run:
-        plan = annotations.plan(
-            uow.session, tenant_id=me.tenant_id, dataset_id=body.dataset_id, prior_id=body.prior_id, splits=body.splits
-        )
-        return Response(plan_view(plan, teacher, votes=body.votes).model_dump_json(), media_type="application/json")
+        return Response(_plan(uow.session, me, body, teacher).model_dump_json(), media_type="application/json")
     submit = partial(
         annotations.submit,
         uow,
@@ -64,6 +65,7 @@ def create_annotation_job(body: AnnotationJobIn, services: InUse, uow: Writing, 
         teacher=body.teacher,
         splits=body.splits,
         votes=body.votes,
+        demonstrations=_source(body),
         budget_tokens=body.budget_tokens,
         budget_usd=body.budget_usd,
         name=body.name,
@@ -116,6 +118,21 @@ def _teacher(settings: Settings, name: str) -> TeacherConfig:
         known = sorted(settings.teachers)
         raise InvalidInput(f"there is no teacher {name!r}; known are {', '.join(known)}", field="teacher", known=known)
     return config
+
+
+def _source(body: AnnotationJobIn) -> DemonstrationSource | None:
+    asked = body.demonstrations
+    return None if asked is None else DemonstrationSource(asked.k, tuple(dict.fromkeys(asked.splits)))
+
+
+def _plan(session: Session, me: Principal, body: AnnotationJobIn, teacher: TeacherConfig) -> AnnotationPlanView:
+    where = {"tenant_id": me.tenant_id, "dataset_id": body.dataset_id}
+    plan = annotations.plan(session, **where, prior_id=body.prior_id, splits=body.splits)
+    source = _source(body)
+    if source is None:
+        return plan_view(plan, teacher, votes=body.votes)
+    shown = reviews.for_demonstrations(session, **where, source=pinned(session, source, tenant_id=me.tenant_id))
+    return plan_view(plan, teacher, votes=body.votes, k=source.k, shown=shown)
 
 
 def _spooled(services: Services, me: Principal, job_id: str, split: str | None) -> IO[bytes]:

@@ -1,6 +1,6 @@
 """Annotation jobs and annotations on the wire."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,20 @@ BudgetUsd = Annotated[
     float | None,
     Field(ge=1e-6, le=1e6, description="The most calls may cost, at the prices in the settings; null: no bound."),
 ]
+
+
+class DemonstrationsIn(Body):
+    """Examples that a human has reviewed, shown to the teacher after the demonstrations of the prior."""
+
+    source: Literal["reviewed"]
+    k: int = Field(3, ge=1, le=8, description="How many for each item: those that resemble it most, the nearest last.")
+    splits: list[Split] = Field(
+        ["train"],
+        min_length=1,
+        max_length=100,
+        description="Where they may be from. Whatever is named: never gold, and never of a split that a training job "
+        "of the dataset evaluates.",
+    )
 
 
 class AnnotationJobIn(Body):
@@ -37,6 +51,11 @@ class AnnotationJobIn(Body):
         description="How often the teacher is asked about each example. How far its votes agree is the item's "
         "`confidence`; the vote nearest to the others is its label. A teacher of temperature 0 is then asked at 0.7.",
     )
+    demonstrations: DemonstrationsIn | None = Field(
+        None,
+        description="Reviewed examples to be shown beside the prior's own; those reviewed when the job is asked for.",
+        examples=[{"source": "reviewed", "k": 3}],
+    )
     budget_tokens: BudgetTokens = None
     budget_usd: BudgetUsd = None
     name: Text = Field("", max_length=200)
@@ -52,6 +71,19 @@ class BudgetIn(Body):
     budget_usd: BudgetUsd = None
 
 
+class DemonstrationsPlanView(BaseModel):
+    """What would be shown beside the prior's own demonstrations."""
+
+    pool: int = Field(
+        description="Reviewed examples to draw from; 0: the teacher would see the prior's own demonstrations only.",
+        examples=[120],
+    )
+    k: int = Field(description="The most that are drawn for an item.", examples=[3])
+    splits: list[str] = Field(
+        description="Where they may be from: those named that no training job evaluates.", examples=[["train"]]
+    )
+
+
 class AnnotationPlanView(BaseModel):
     """What an annotation job would do."""
 
@@ -65,6 +97,7 @@ class AnnotationPlanView(BaseModel):
     estimated_from: int = Field(description="Examples, evenly spread, that stand for all of them.", examples=[1000])
     tokens: int = Field(description="About how many all prompts and replies take; 0 for rules.", examples=[9_600_000])
     usd: float = Field(description="About what they cost, at the prices in the service's settings.", examples=[4.8])
+    demonstrations: DemonstrationsPlanView | None = Field(description="Where reviewed examples were asked for.")
     silent_patterns: list[str] = Field(
         description="Patterns of the prior's rules that match in none of those examples, for the rule teacher.",
         examples=[["rules[0].causes[2]"]],
