@@ -72,10 +72,12 @@ def collect(scene: Scene, batch: TeacherBatch, remote: RemoteBatch) -> BatchEndi
     try:
         for results in _chunks(scene.endpoint.results(remote, scene.over)):
             _store(scene, batch, form, results, tally)
+            if scene.over():
+                return None
     except Gone:
         all_there, tally.why = False, "its results are not there any more"
     if scene.over():
-        return None
+        return None  # or what was read may not be all
     return _close(scene, batch, remote, form, tally, all_known=all_there and not tally.malformed)
 
 
@@ -164,7 +166,7 @@ def _answered(scene: Scene, item: BatchItem, result: Result, stored: _Stored) ->
         stored.unreadable[item.id] = answer
         return
     stored.labels[item.id] = annotation_to_json(answer)
-    if is_kept(answer) and len(result.reply.text) <= LONGEST:
+    if scene.shown.as_before and is_kept(answer) and len(result.reply.text) <= LONGEST:
         usage = result.reply.usage if item.first is None else total_usage(item.first.usage, result.reply.usage)
         stored.replies[question.key] = reply_to_json(replace(result.reply, usage=usage))
 
