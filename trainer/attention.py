@@ -90,6 +90,9 @@ def causeway_attention(
         not boolean.
     """
     kwargs.pop("output_attentions", None)  # SDPA would warn that it has none
+    if torch.is_autocast_enabled(query.device.type):  # SDPA casts what it is given, and the rows are to be of the same
+        computed = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(computed), key.to(computed), value.to(computed)
     plain = partial(
         sdpa_attention_forward, module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
     )

@@ -18,7 +18,7 @@ from core.domain.training import Tuning
 from core.errors import NotFinite, TrainingFailed
 from trainer.adapter import Metrics, export_adapter
 from trainer.checkpoints import disk_errors
-from trainer.model import LoadedBase
+from trainer.model import LoadedBase, weights_precision
 from trainer.reload import check_reload
 from trainer.sealed import MANIFEST, sealed_folder, sha256_of, to_json
 from trainer.tensors import os_errors
@@ -88,7 +88,7 @@ def _export_model(
 def _pass_gate(model: PreTrainedModel | PeftModel, folder: Path, run: RunConfig) -> None:
     four_bit = run.training.tuning is Tuning.QLORA
     with _removed_if_refused(folder):
-        check_reload(model, folder, base=run.base, precision=run.training.precision, four_bit=four_bit)
+        check_reload(model, folder, base=run.base, precision=weights_precision(run.training), four_bit=four_bit)
 
 
 @contextmanager

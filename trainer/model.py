@@ -80,11 +80,11 @@ def load_base(
         spec,
         lambda: AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=_dtype(precision),
+            dtype=dtype_of(precision),
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
-            quantization_config=_four_bits(_dtype(precision)) if four_bit else None,
+            quantization_config=_four_bits(dtype_of(precision)) if four_bit else None,
             device_map={"": device} if four_bit else None,  # quantised while it is loaded, and never moved
         ),
     )
@@ -93,6 +93,22 @@ def load_base(
     else:
         model = model.to(device)
     return LoadedBase(model.eval(), tokenizer, revision)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """What a run of this precision computes in on this machine."""
+    if precision == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def weights_precision(config: TrainingConfig) -> str:
+    """The precision that the base's weights are held in.
+
+    Fp32 where all of them are trained, whatever is computed in: bf16 has 8 bits, so a step smaller than 1/256 of a
+    weight would be lost (mixed precision training, arXiv 1710.03740). An adapter's own weights are always fp32.
+    """
+    return "fp32" if config.tuning is Tuning.FULL else config.precision
 
 
 def make_trainable(model: PreTrainedModel, config: TrainingConfig) -> PreTrainedModel | PeftModel:
@@ -222,9 +238,3 @@ def _keep_gradients(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # no declared attribute
-
-
-def _dtype(precision: str) -> torch.dtype:
-    if precision == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]

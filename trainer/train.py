@@ -24,7 +24,7 @@ from trainer.events import EventLog
 from trainer.examples import read_examples
 from trainer.export import export
 from trainer.fingerprint import fingerprint_of, require_same
-from trainer.model import LoadedBase, load_base, make_trainable
+from trainer.model import LoadedBase, load_base, make_trainable, weights_precision
 from trainer.plan import Prepared, announce, prepare
 from trainer.rehearsal import rehearse
 from trainer.tuner import Tuner
@@ -116,7 +116,7 @@ def _prepared(run: RunConfig, config: TrainingConfig, folder: Path) -> tuple[Loa
     data = folder / "train.jsonl"
     examples = read_examples(data)
     _require_split(config, folder)
-    base = load_base(run.base, precision=config.precision, four_bit=config.tuning is Tuning.QLORA)
+    base = load_base(run.base, precision=weights_precision(config), four_bit=config.tuning is Tuning.QLORA)
     objective = config.attention
     encoded = encoded_once(
         examples,
@@ -188,6 +188,7 @@ def _trained(
             steps, is_finished = step_of(checkpoint), True
         else:
             tuner.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            tuner.release()
             steps = tuner.state.global_step
             is_finished = steps >= tuner.state.max_steps or best.is_settled
     except torch.OutOfMemoryError:

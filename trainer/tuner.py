@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
-from core.domain.training import TrainingConfig
+from core.domain.training import TrainingConfig, Tuning
 from core.errors import NotFinite
 from trainer import state
 from trainer.arguments import relative_rate, trainer_arguments
@@ -25,6 +25,7 @@ from trainer.encoding import Encoded
 from trainer.events import EventLog
 from trainer.masses import mass_sums
 from trainer.meter import Meter
+from trainer.model import dtype_of
 from trainer.pace import Pace
 from trainer.step import MicroBatchLoss, Step, step_of
 
@@ -70,7 +71,7 @@ class Tuner(Trainer):
     ) -> None:
         super().__init__(
             model=model,
-            args=trainer_arguments(config, folder, bf16=model.dtype is torch.bfloat16),
+            args=trainer_arguments(config, folder, bf16=_in_bf16(model, config)),
             data_collator=partial(
                 collate, pad_id=tokenizer.pad_token_id, pack_to=config.max_length if config.packing else None
             ),
@@ -130,6 +131,10 @@ class Tuner(Trainer):
         if losses.attention_loss is not None:
             self._meter.add(attention_loss=losses.attention_loss, **mass_sums(losses.layers)._asdict())
         return (losses.loss, losses.outputs) if return_outputs else losses.loss
+
+    def release(self) -> None:
+        """Take from the model what training wrapped its forward pass into (autocast): it computes as its weights are."""
+        self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ARG002 (Trainer's signature)
         """Measure the model as it is, and keep its weights if they are the best so far. Draws nothing at random."""
@@ -233,3 +238,9 @@ class Tuner(Trainer):
             step=step,
             examples=list(example_ids),
         )
+
+
+def _in_bf16(model: Any, config: TrainingConfig) -> bool:
+    """Whether to compute in bf16, of weights that are bf16 or, where all are trained, fp32."""
+    held: torch.dtype = dtype_of(config.precision) if config.tuning is Tuning.FULL else model.dtype
+    return held is torch.bfloat16

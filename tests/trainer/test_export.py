@@ -90,6 +90,30 @@ def test_full_tuning_goes_on_as_if_it_had_never_stopped(full, tmp_path):
     assert finish(folder, config).model_sha256 == result.model_sha256
 
 
+@pytest.mark.parametrize("method", Method)
+def test_full_tuning_in_bf16_loses_no_small_step(tmp_path, monkeypatch, method):
+    """A step of 1e-5 of weights near 1 is nothing to a bf16 weight, and all of it to its fp32 master."""
+    computed, right = set(), torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query, *args, **kwargs):
+        output = right(query, *args, **kwargs)
+        if torch.is_grad_enabled():
+            computed.add(output.dtype)
+        return output
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    config = replace(CONFIG, tuning=Tuning.FULL, method=method, precision="bf16", learning_rate=1e-5)
+    folder = run_folder(tmp_path / "run", config)
+    assert finish(folder, config).model_sha256  # through the gate
+    assert computed == {torch.bfloat16}
+    before = dict(load_base(SMALL).model.named_parameters())
+    after = load_file(folder / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    for name, weight in before.items():
+        moved = (after[name] - weight).abs().max()
+        assert 0 < moved < 1e-3, name
+
+
 def test_plain_full_tuning_needs_no_objective(tmp_path):
     config = replace(CONFIG, tuning=Tuning.FULL, method=Method.SFT, learning_rate=1e-3)
     folder = run_folder(tmp_path / "run", config)

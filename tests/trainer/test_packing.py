@@ -11,7 +11,7 @@ from core.errors import ModelNotSupported
 from tests.trainer.families import CONFIGS, WINDOW, encoded, model_of
 from tests.trainer.test_admission import ADMITTED, build
 from tests.trainer.test_batching import examples
-from trainer import attention
+from trainer import attention, supervision
 from trainer.admission import check_packing
 from trainer.batching import FILLER, NO_LOSS, Examples, collate
 from trainer.packing import pack
@@ -177,8 +177,8 @@ def test_a_mask_that_forgets_the_neighbours_would_be_noticed(monkeypatch):
     with pytest.raises(ModelNotSupported, match="for its output"):
         check_packing(model, supervised=True)
     monkeypatch.undo()
-    seen = attention._visible
-    monkeypatch.setattr(attention, "_visible", lambda index, length, _mask: seen(index, length, None))
+    seen = supervision._visible
+    monkeypatch.setattr(supervision, "_visible", lambda index, length, _mask: seen(index, length, None))
     check_packing(model, supervised=False)
     with pytest.raises(ModelNotSupported, match="for recomputed rows"):
         check_packing(model, supervised=True)
