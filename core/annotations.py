@@ -99,7 +99,8 @@ def submit(
         "splits": list(splits),
         "votes": votes,
         "mode": mode,
-        "demonstrations": demonstrations and _as_asked(pinned(uow.session, demonstrations, tenant_id=tenant_id)),
+        "demonstrations": demonstrations
+        and _as_asked(pinned(uow.session, demonstrations, tenant_id=tenant_id, dataset_id=dataset_id)),
         "budget_tokens": budget_tokens,
         "budget_usd": budget_usd,
     }

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.db.models import AnnotationRow, ExampleRow, ReviewRow
+from core.db.models import AnnotationRow, ExampleRow, Job, ReviewRow
 from core.domain.annotation import Example, Outcome
 from core.domain.relations import Relation, relation_from_json
 from core.domain.spans import Span
+from core.jobs import JobKind
 
 _BATCH = 1000  # examples read at a time
 
@@ -85,9 +86,19 @@ def last_review(session: Session, *, tenant_id: str) -> int:
     return session.scalar(select(func.max(ReviewRow.id)).where(ReviewRow.tenant_id == tenant_id)) or 0
 
 
-def pinned(session: Session, source: DemonstrationSource, *, tenant_id: str) -> DemonstrationSource:
-    """The same source with the reviews there are now, and no later ones."""
-    return replace(source, reviews_until=last_review(session, tenant_id=tenant_id))
+def evaluated_splits(session: Session, *, tenant_id: str, dataset_id: str) -> set[str]:
+    """Every split of a dataset that some training job evaluates, or has evaluated, or was to."""
+    query = select(Job.request).where(
+        Job.tenant_id == tenant_id, Job.dataset_id == dataset_id, Job.kind == JobKind.TRAINING
+    )
+    return {split for request in session.scalars(query) for split in request["eval_splits"]}
+
+
+def pinned(session: Session, source: DemonstrationSource, *, tenant_id: str, dataset_id: str) -> DemonstrationSource:
+    """The same source with the reviews there are now and no later ones, without the splits that are evaluated."""
+    evaluated = evaluated_splits(session, tenant_id=tenant_id, dataset_id=dataset_id)
+    splits = tuple(split for split in dict.fromkeys(source.splits) if split not in evaluated)
+    return replace(source, splits=splits, reviews_until=last_review(session, tenant_id=tenant_id))
 
 
 def example_of(row: ExampleRow, relations: Sequence[Relation]) -> Example:

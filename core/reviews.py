@@ -10,13 +10,12 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from core.db.base import utcnow
-from core.db.models import AnnotationRow, ExampleRow, Job, ReviewRow
+from core.db.models import AnnotationRow, ExampleRow, ReviewRow
 from core.db.session import UnitOfWork
 from core.domain.annotation import Decision, Example
 from core.domain.relations import Relation, relation_from_json, relation_to_json
 from core.errors import Conflict, InvalidInput, NotFound
-from core.jobs import JobKind
-from core.labels import DemonstrationSource, LabelledItem, example_of, reviews_of
+from core.labels import DemonstrationSource, LabelledItem, evaluated_splits, example_of, reviews_of
 
 _MOST_SHOWN = 2000  # reviewed examples that demonstrations are drawn from: they are held in memory
 _LONGEST_SHOWN = 20_000  # code points of one, as of a demonstration in a prior
@@ -118,7 +117,7 @@ def for_demonstrations(
     Never gold, which is to measure the teacher; and never of a split that a training job of the dataset evaluates,
     whatever `source` says: what it is measured by must not have shaped the labels it learns from.
     """
-    evaluated = _evaluated(session, tenant_id, dataset_id)
+    evaluated = evaluated_splits(session, tenant_id=tenant_id, dataset_id=dataset_id)
     splits = tuple(split for split in source.splits if split not in evaluated)
     later = aliased(ReviewRow)
     outdated = exists().where(
@@ -145,14 +144,6 @@ def for_demonstrations(
     found = sorted(session.execute(query), key=lambda row: row.ExampleRow.position)
     examples = [example_of(row, [relation_from_json(one) for one in relations]) for row, relations in found]
     return ReviewedExamples(examples, splits)
-
-
-def _evaluated(session: Session, tenant_id: str, dataset_id: str) -> set[str]:
-    """Every split of a dataset that some training job evaluates, or has evaluated, or was to."""
-    query = select(Job.request).where(
-        Job.tenant_id == tenant_id, Job.dataset_id == dataset_id, Job.kind == JobKind.TRAINING
-    )
-    return {split for request in session.scalars(query) for split in request["eval_splits"]}
 
 
 def _decided(seen: LabelledItem, decision: Decision, relations: Sequence[Relation] | None) -> Sequence[Relation]:

@@ -46,9 +46,10 @@ def add_examples(
     split: str,
     relations: Sequence[Any] = (),
     gold: bool = False,
+    word: str = "sun",
     tenant: str = TENANT,
 ) -> None:
-    """More examples in a split; their ids begin with the split's name unless that is train."""
+    """More examples in a split; their ids begin with the split's name unless that is train, their texts with `word`."""
     prefix = "k" if split == "train" else f"{split}-"
     with database.transaction() as uow:
         for number in range(examples):
@@ -59,7 +60,7 @@ def add_examples(
                     split=split,
                     key=f"{prefix}{number}",
                     digest=f"digest of {split} {number}",
-                    input=f"sun {number:02}? ",
+                    input=f"{word} {number:02}? ",
                     target="yes",
                     choices=["yes", "no"],
                     relations=list(relations),

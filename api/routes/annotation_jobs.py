@@ -21,8 +21,8 @@ from api.schemas.fields import PathId, Split
 from api.schemas.jobs import JobView, job_view
 from core import annotations, budgets, labelled_items, reviews
 from core.db.session import Session
-from core.domain.annotation import TeacherConfig
-from core.domain.spending import nano_usd
+from core.domain.annotation import Mode, TeacherConfig
+from core.domain.spending import in_batches, nano_usd
 from core.errors import InvalidInput
 from core.jobs import JobKind
 from core.keys import Principal
@@ -48,12 +48,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
 def create_annotation_job(body: AnnotationJobIn, services: InUse, uow: Writing, me: Writer, once: Once) -> Response:
     """Queues a job and answers 202 with its Location; with `dry_run` only answers what it would do."""
     teacher = _teacher(services.settings, body.teacher)
-    if body.votes > 1 and teacher.kind == "rule":
-        raise InvalidInput("rules always say the same: leave votes out, or name another teacher", field="votes")
-    if body.budget_usd is not None and not (teacher.prompt_price or teacher.completion_price):
-        raise InvalidInput(f"teacher {teacher.name!r} has no prices: bound its tokens instead", field="budget_usd")
-    if body.demonstrations is not None and teacher.kind == "rule":
-        raise InvalidInput("rules read no demonstrations: leave them out, or name a teacher", field="demonstrations")
+    _check(body, teacher)
     if body.dry_run:
         return Response(_plan(uow.session, me, body, teacher).model_dump_json(), media_type="application/json")
     submit = partial(
@@ -65,6 +60,7 @@ def create_annotation_job(body: AnnotationJobIn, services: InUse, uow: Writing, 
         teacher=body.teacher,
         splits=body.splits,
         votes=body.votes,
+        mode=body.mode,
         demonstrations=_source(body),
         budget_tokens=body.budget_tokens,
         budget_usd=body.budget_usd,
@@ -120,18 +116,33 @@ def _teacher(settings: Settings, name: str) -> TeacherConfig:
     return config
 
 
+def _check(body: AnnotationJobIn, teacher: TeacherConfig) -> None:
+    """Refuse what the teacher cannot do."""
+    if body.votes > 1 and teacher.kind == "rule":
+        raise InvalidInput("rules always say the same: leave votes out, or name another teacher", field="votes")
+    if body.budget_usd is not None and not (teacher.prompt_price or teacher.completion_price):
+        raise InvalidInput(f"teacher {teacher.name!r} has no prices: bound its tokens instead", field="budget_usd")
+    if body.demonstrations is not None and teacher.kind == "rule":
+        raise InvalidInput("rules read no demonstrations: leave them out, or name a teacher", field="demonstrations")
+    if body.mode is Mode.BATCH and teacher.kind == "rule":
+        raise InvalidInput("rules answer at once: leave mode out, or name another teacher", field="mode")
+    if body.mode is Mode.BATCH and body.votes > 1:
+        raise InvalidInput("a batch asks once about each example: leave votes out, or use mode live", field="votes")
+
+
 def _source(body: AnnotationJobIn) -> DemonstrationSource | None:
     asked = body.demonstrations
-    return None if asked is None else DemonstrationSource(asked.k, tuple(dict.fromkeys(asked.splits)))
+    return None if asked is None else DemonstrationSource(asked.k, tuple(asked.splits))
 
 
 def _plan(session: Session, me: Principal, body: AnnotationJobIn, teacher: TeacherConfig) -> AnnotationPlanView:
     where = {"tenant_id": me.tenant_id, "dataset_id": body.dataset_id}
     plan = annotations.plan(session, **where, prior_id=body.prior_id, splits=body.splits)
+    teacher = in_batches(teacher) if body.mode is Mode.BATCH else teacher
     source = _source(body)
     if source is None:
         return plan_view(plan, teacher, votes=body.votes)
-    shown = reviews.for_demonstrations(session, **where, source=pinned(session, source, tenant_id=me.tenant_id))
+    shown = reviews.for_demonstrations(session, **where, source=pinned(session, source, **where))
     return plan_view(plan, teacher, votes=body.votes, k=source.k, shown=shown)
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.fields import Body, Id, Moment, Split, Text
 from api.schemas.reviews import ReviewView, review_view
-from core.domain.annotation import Outcome
+from core.domain.annotation import Mode, Outcome
 from core.labels import LabelledItem
 
 BudgetTokens = Annotated[
@@ -50,6 +50,12 @@ class AnnotationJobIn(Body):
         le=10,
         description="How often the teacher is asked about each example. How far its votes agree is the item's "
         "`confidence`; the vote nearest to the others is its label. A teacher of temperature 0 is then asked at 0.7.",
+    )
+    mode: Mode = Field(
+        Mode.LIVE,
+        strict=False,
+        description="`batch` asks a teacher in files of thousands of questions, through the Batch API of its endpoint: "
+        "within a day instead of at once, at a discount. `progress.batches` says how they are doing. Not with votes.",
     )
     demonstrations: DemonstrationsIn | None = Field(
         None,

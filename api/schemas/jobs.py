@@ -47,7 +47,8 @@ class JobView(BaseModel):
     counts: Counts
     progress: dict[str, Any] = Field(
         description="`fraction` (0 to 1) and `eta_seconds`, where known, beside the newest figures of the worker. "
-        "Of an annotation job also what its calls have cost, and what is set aside for those in flight.",
+        "Of an annotation job also what its calls have cost, and what is set aside for those in flight; in batch mode "
+        "`batches`: how many are open, with how many questions and how many of them answered, and how many ended.",
         examples=[{"fraction": 0.19, "eta_seconds": 41.5, "token_loss": 0.31, "mass": 0.72}],
     )
     result: dict[str, Any] | None = Field(description="Of a job that succeeded.", examples=[{"adapter_id": "ad_01jd"}])

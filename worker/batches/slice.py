@@ -34,6 +34,7 @@ class _Round:
 
     held_up: bool = False  # something went wrong that time may mend: send nothing now, and wait longer
     failures: int = 0  # to reach the endpoint, in a row
+    at_least: float = 0.0  # seconds that the endpoint asks us to stay away
     refused: Cost | None = None  # a question that the budget does not hold
 
 
@@ -48,7 +49,7 @@ def label_in_batches(runtime: Runtime, claim: Claim, heart: Heart, asked: Asked,
         When the job cannot be finished; what was answered is stored.
     """
     with open_batch_endpoint(config) as endpoint:
-        scene = Scene(runtime, claim, heart, config, prior_from_json(asked.prior), endpoint)
+        scene = Scene(runtime, claim, heart, config, asked, prior_from_json(asked.prior), endpoint)
         done = _Round()
         _look_after(scene, done)
         if not done.held_up and not scene.over():
@@ -67,6 +68,7 @@ def _look_after(scene: Scene, done: _Round) -> None:
         except TeacherUnreachable as exc:
             _failed(scene, batch, exc)
             done.held_up, done.failures = True, batch.failures + 1
+            done.at_least = exc.facts.get("retry_after", 0.0)
             return  # the others are at the same endpoint
         done.held_up |= ending in (BatchEnding.BARREN, BatchEnding.CROWDED)
 
@@ -85,7 +87,7 @@ def _send(scene: Scene, done: _Round) -> None:
         done.refused, done.held_up = sent.refused, sent.crowded
     except TeacherUnreachable as exc:
         _log.warning("batch_not_sent", reason=exc.message)
-        done.held_up = True
+        done.held_up, done.at_least = True, exc.facts.get("retry_after", 0.0)
 
 
 def _let_go(scene: Scene, done: _Round) -> None:
@@ -105,7 +107,8 @@ def _let_go(scene: Scene, done: _Round) -> None:
         elif opened or done.held_up:
             history = [teacher_batches.as_ended(batch) for batch in teacher_batches.history(uow.session, claim)]
             rounds = max(fruitless_rounds(history, ending) for ending in (BatchEnding.BARREN, BatchEnding.CROWDED))
-            leases.release(uow, claim, wait=_wait(scene, max(rounds, done.failures) if done.held_up else 0))
+            wait = _wait(scene, max(rounds, done.failures) if done.held_up else 0)
+            leases.release(uow, claim, wait=max(wait, done.at_least))
             state = "waiting"
         else:
             leases.release(uow, claim)

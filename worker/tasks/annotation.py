@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -14,7 +15,7 @@ from annotator.votes import annotate_by_votes, for_votes
 from annotator.wire import annotation_to_json
 from core import annotation_items, budgets, leases
 from core.annotation_items import Item
-from core.domain.annotation import Example, Mode, Prior, TeacherConfig
+from core.domain.annotation import Demonstration, Example, Mode, Prior, TeacherConfig
 from core.domain.lifecycle import JobState
 from core.domain.spending import Cost
 from core.errors import BudgetExhausted, InvalidInput
@@ -27,6 +28,9 @@ from worker.heart import Heart
 from worker.measured import against_gold
 from worker.purse import JobPurse
 from worker.runtime import Runtime
+from worker.shown import Shown, shown_to
+
+_Drawn = tuple[Item, Sequence[Demonstration]]  # and what is shown with it
 
 _log = structlog.get_logger(__name__)
 
@@ -51,10 +55,13 @@ def _work(runtime: Runtime, claim: Claim, heart: Heart) -> None:
     if asked.mode is Mode.BATCH:
         label_in_batches(runtime, claim, heart, asked, config)
         return
+    with runtime.database.reading() as session:
+        shown = shown_to(session, claim, asked)
     with runtime.database.transaction() as uow:
         budget = budgets.budget_of(budgets.write_off(uow, claim))  # of calls that a lost worker left behind
     purse = JobPurse(runtime.database, claim, config, budget)
-    slice_ = _Slice(runtime, claim, heart, config if asked.votes == 1 else for_votes(config), asked.votes, purse)
+    config = config if asked.votes == 1 else for_votes(config)
+    slice_ = _Slice(runtime, claim, heart, config, votes=asked.votes, shown=shown, purse=purse)
     asyncio.run(slice_.run(prior_from_json(asked.prior)))
     with runtime.database.transaction() as uow:
         if heart.cancelled.is_set():
@@ -73,10 +80,18 @@ class _Slice:
     """Calls refilled continuously from a queue of pending items; labels stored in fenced batches."""
 
     def __init__(
-        self, runtime: Runtime, claim: Claim, heart: Heart, config: TeacherConfig, votes: int, purse: JobPurse
+        self,
+        runtime: Runtime,
+        claim: Claim,
+        heart: Heart,
+        config: TeacherConfig,
+        *,
+        votes: int,
+        shown: Shown,
+        purse: JobPurse,
     ) -> None:
         self.stored = 0
-        self._votes, self._purse = votes, purse
+        self._votes, self._shown, self._purse = votes, shown, purse
         self._runtime, self._claim, self._heart, self._config = runtime, claim, heart, config
         self._window = _WINDOWS * config.concurrency
         self._callers = math.ceil(_CALLERS * config.concurrency)
@@ -85,7 +100,7 @@ class _Slice:
         self._ends = self._began + runtime.settings.jobs.slice
         self._yielding = False  # another job waits for our place
         self._labels: dict[int, dict[str, Any]] = {}  # made, not yet stored
-        self._items: asyncio.Queue[Item | None] = asyncio.Queue(self._window)
+        self._items: asyncio.Queue[_Drawn | None] = asyncio.Queue(self._window)
         self._wake = asyncio.Event()  # there is something to store, or somebody is done
         self._room = asyncio.Event()  # labels may be made: not too many wait to be stored
 
@@ -135,31 +150,37 @@ class _Slice:
         after = 0
         while not self._over():
             items = await asyncio.to_thread(self._pending, after)
-            for item in items:
-                await self._items.put(item)
+            for drawn in items:
+                await self._items.put(drawn)
             if not items:
                 break
-            after = items[-1].id
+            after = items[-1][0].id
         for _ in range(self._callers):
             await self._items.put(None)
 
     async def _call(self, teacher: Teacher) -> None:
-        while (item := await self._items.get()) is not None:
+        while (drawn := await self._items.get()) is not None:
             await self._room.wait()
             if self._over():
                 return
+            item, demonstrations = drawn
             try:
-                self._labels[item.id] = await self._label(teacher, item.example)
+                self._labels[item.id] = await self._label(teacher, item.example, demonstrations)
             except BudgetExhausted:
                 return
             if len(self._labels) >= self._window:
                 self._room.clear()
                 self._wake.set()
 
-    async def _label(self, teacher: Teacher, example: Example) -> dict[str, Any]:
+    async def _label(
+        self, teacher: Teacher, example: Example, demonstrations: Sequence[Demonstration]
+    ) -> dict[str, Any]:
         if self._votes == 1:
-            return annotation_to_json(await annotate_one(teacher, example, cache=self._cache))
-        verdict = await annotate_by_votes(teacher, example, votes=self._votes, cache=self._cache)
+            one = await annotate_one(teacher, example, cache=self._cache, demonstrations=demonstrations)
+            return annotation_to_json(one)
+        verdict = await annotate_by_votes(
+            teacher, example, votes=self._votes, cache=self._cache, demonstrations=demonstrations
+        )
         return annotation_to_json(verdict.annotation) | {"confidence": verdict.confidence}
 
     def _over(self) -> bool:
@@ -193,9 +214,11 @@ class _Slice:
             return
         self._wake.clear()
 
-    def _pending(self, after: int) -> list[Item]:
+    def _pending(self, after: int) -> list[_Drawn]:
         with self._runtime.database.reading() as session:
-            return annotation_items.pending_items(session, self._claim, after=after, limit=self._window)
+            items = annotation_items.pending_items(session, self._claim, after=after, limit=self._window)
+        # Drawn here, in a thread: a search takes longer than a turn of the event loop should.
+        return [(item, self._shown.beside(item.example)) for item in items]
 
     async def _store(self) -> None:
         if not self._labels and not self._purse.has_news:
