@@ -18,6 +18,7 @@ import openai
 
 from annotator.parsing import storable
 from annotator.teachers.batch_lines import MAX_WHY, URL, Result, fault_of, read_result, split_lines
+from annotator.teachers.retry import retry_after
 from core.domain.annotation import TeacherConfig
 from core.errors import TeacherRejected, TeacherUnreachable
 
@@ -85,7 +86,8 @@ class BatchEndpoint:
     """What can be asked of it. Every method raises, besides what it says:
 
     TeacherUnreachable
-        When this call got no answer, or none that can be read; a later one may.
+        When this call got no answer, or none that can be read; a later one may. Facts: `retry_after`, in seconds,
+        where the endpoint asks for it.
     TeacherRejected
         When no call will ever pass: wrong key, no Batch API.
     """
@@ -211,7 +213,7 @@ class BatchEndpoint:
         if status in _NOT_THERE:
             raise Gone from error
         if status in (408, 409, 425, 429) or status >= 500:
-            raise self._unreachable(f"HTTP {status}") from error
+            raise self._unreachable(f"HTTP {status}", retry_after(error.response.headers)) from error
         why = storable(f"HTTP {status}: {error.message}")[:MAX_WHY]
         fault = fault_of({"code": error.code, "param": error.param, "message": error.message})
         raise NotAccepted(why, crowded=status == 413 or bool(_CROWDED.search(f"{error.code} {why}")), fault=fault)
@@ -219,9 +221,10 @@ class BatchEndpoint:
     def _rejected(self, why: str) -> TeacherRejected:
         return TeacherRejected(f"teacher {self._config.name!r} takes no batches: {why}", teacher=self._config.name)
 
-    def _unreachable(self, last: str) -> TeacherUnreachable:
+    def _unreachable(self, last: str, wait: float | None = None) -> TeacherUnreachable:
+        asks = {} if wait is None else {"retry_after": wait}
         return TeacherUnreachable(
-            f"teacher {self._config.name!r} cannot be reached: {last}", teacher=self._config.name, last=last
+            f"teacher {self._config.name!r} cannot be reached: {last}", teacher=self._config.name, last=last, **asks
         )
 
 

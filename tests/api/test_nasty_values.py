@@ -65,6 +65,7 @@ def test_in_a_body(postgres_api: Api, path: str) -> None:
             "teacher": "rule",
             "splits": ["train"],
             "votes": 1,
+            "mode": "live",
             "name": "x",
             "dry_run": True,
         },
