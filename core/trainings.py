@@ -45,7 +45,8 @@ def submit(
         When an annotation job is not finished.
     InvalidInput
         When the run would end in a whole model, a split has no examples, the training split is also evaluated, the
-        best checkpoint is judged by a split that is not, or a job labelled another dataset.
+        best checkpoint is judged by a split that is not, or a job labelled another dataset, or with examples of an
+        evaluated split in its teacher's sight.
     NoUsableRelations
         When method is cat and no training example has a relation.
     """
@@ -57,7 +58,7 @@ def submit(
     session = uow.session
     dataset_for_job(session, tenant_id=tenant_id, dataset_id=dataset_id)
     for job_id in labels.annotation_jobs:
-        _check_source(session, tenant_id, dataset_id, job_id)
+        _check_source(session, tenant_id, dataset_id, job_id, eval_splits)
     if train_split in eval_splits:
         raise InvalidInput(f"the split {train_split!r} cannot be trained on and evaluated", field="eval_splits")
     judged_by = config.best_metric.rpartition(".")[0]
@@ -126,7 +127,7 @@ def _pin(session: Session, tenant_id: str, dataset_id: str, split: str, source: 
     return digest.hexdigest(), related
 
 
-def _check_source(session: Session, tenant_id: str, dataset_id: str, job_id: str) -> None:
+def _check_source(session: Session, tenant_id: str, dataset_id: str, job_id: str, eval_splits: Sequence[str]) -> None:
     job = get_job(session, tenant_id=tenant_id, kind=JobKind.ANNOTATION, job_id=job_id)
     if job.dataset_id != dataset_id:
         raise InvalidInput(f"job {job_id} labelled another dataset, {job.dataset_id}", field="labels", id=job_id)
@@ -136,6 +137,15 @@ def _check_source(session: Session, tenant_id: str, dataset_id: str, job_id: str
             id=job_id,
             state=job.state,
         )
+    shown = job.request.get("demonstrations") or {"splits": ()}
+    for split in shown["splits"]:
+        if split in eval_splits:
+            raise InvalidInput(
+                f"the teacher of job {job_id} was shown reviewed examples of {split!r}: what was learned from its "
+                "labels cannot be judged by that split",
+                field="eval_splits",
+                id=job_id,
+            )
 
 
 def _check_split(session: Session, tenant_id: str, dataset_id: str, field: str, split: str) -> None:

@@ -15,7 +15,7 @@ from core.domain.training import Method, TrainingConfig, Tuning
 from core.errors import Conflict, InvalidInput, LabelsChanged, LabelsNotReady, NotFound, NoUsableRelations
 from core.job_store import cancel_job
 from core.jobs import JobKind
-from core.labels import LabelSource
+from core.labels import DemonstrationSource, LabelSource
 from tests import scenes
 
 
@@ -29,9 +29,9 @@ def _asked(dataset_id: str, **changed: Any) -> dict[str, Any]:
     }
 
 
-def _annotated(database: Database, dataset_id: str, *outcomes: str, cause_end: int = 3) -> Job:
+def _annotated(database: Database, dataset_id: str, *outcomes: str, cause_end: int = 3, **asked: Any) -> Job:
     """A finished annotation job that gave the first items of train these outcomes."""
-    job = scenes.annotation_job_on(database, dataset_id)
+    job = scenes.annotation_job_on(database, dataset_id, **asked)
     claim = scenes.claimed(database, job.id)
     with database.transaction() as uow:
         items = annotation_items.pending_items(uow.session, claim, after=0, limit=100)
@@ -139,6 +139,23 @@ def test_labels_must_be_finished_and_of_this_dataset(database: Database) -> None
     elsewhere = _annotated(database, scenes.dataset(database), "labelled")
     with pytest.raises(InvalidInput, match="another dataset"), database.transaction() as uow:
         trainings.submit(uow, **_asked(dataset_id, labels=LabelSource((elsewhere.id,))))
+
+
+def test_labels_made_with_a_split_in_sight_are_not_judged_by_it(database: Database) -> None:
+    dataset_id = scenes.dataset(database)
+    for split in ("iid", "ood"):
+        scenes.add_examples(database, dataset_id, examples=1, split=split)
+    source = DemonstrationSource(3, ("train", "ood"))
+    labels = LabelSource((_annotated(database, dataset_id, "labelled", demonstrations=source).id,))
+    with database.transaction() as uow:
+        trainings.submit(uow, **_asked(dataset_id, labels=labels, eval_splits=["iid"]))
+        with pytest.raises(InvalidInput) as refused:
+            trainings.submit(uow, **_asked(dataset_id, labels=labels, eval_splits=["iid", "ood"]))
+        assert refused.value.facts["field"] == "eval_splits"
+        trainings.submit(uow, **_asked(dataset_id, config=TrainingConfig(method=Method.SFT), eval_splits=["ood"]))
+    # From now on it is evaluated, and no later job draws from it.
+    later = scenes.annotation_job_on(database, dataset_id, demonstrations=source)
+    assert later.request["demonstrations"]["splits"] == ["train"]
 
 
 def test_a_retry_keeps_the_pinned_labels(database: Database) -> None:
