@@ -49,6 +49,7 @@ class FakeBatches:
     answer: Callable[[dict[str, Any]], str] = label_weather
     looks: int = 0  # at a batch before it ends
     trouble: dict[str, list[str]] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)  # sent with every trouble
     base_url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     batches: list[dict[str, Any]] = field(default_factory=list)
@@ -219,7 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif name == "gone":
             self._send(404, {"error": {"message": "there is none"}})
         elif name.isdigit():
-            self._send(int(name), {"error": {"message": message or "as scripted", "code": None}})
+            error = {"message": message or "as scripted", "code": None}
+            self._send(int(name), {"error": error}, fake.headers)
         else:
             self._hang_up(done if name == "torn" else None)
 
@@ -239,10 +241,11 @@ class _Handler(BaseHTTPRequestHandler):
         start = next((at + 1 for at, batch in enumerate(newest) if batch["id"] == after), 0)
         return {"object": "list", "data": newest[start : start + PAGE], "has_more": start + PAGE < len(newest)}
 
-    def _send(self, status: int, answer: Any) -> None:
+    def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

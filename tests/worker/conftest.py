@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from core.db.session import Database
+from core.jobs import JobKind
 from core.settings import BrokerSettings, DatabaseSettings, JobSettings, Settings, StorageSettings
 from core.storage import BlobStore
 from tests.services import redis_url
@@ -64,6 +65,14 @@ def sqlite_runtime(sqlite: Database, tmp_path: Path) -> Iterator[Runtime]:
     made = runtime_on(sqlite, tmp_path)
     yield made
     made.app.close()
+
+
+def purge(runtime: Runtime) -> None:
+    """Empty the queues; of memory:// there is one broker for the whole process."""
+    with runtime.app.connection_for_write() as connection:
+        for kind in JobKind:
+            connection.default_channel.queue_declare(str(kind))
+            connection.default_channel.queue_purge(str(kind))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

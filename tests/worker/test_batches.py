@@ -1,12 +1,14 @@
 """Batch mode against an endpoint that expires, errors, reorders, doubles, omits and forgets."""
 
 import json
+import time
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
-from core.db.models import TeacherReply
+from annotator.teachers.batch_endpoint import BatchEndpoint, RemoteBatch
+from core.db.models import OutboxRow, TeacherReply
 from core.domain.lifecycle import JobState
 from core.job_store import cancel_job
 from core.jobs import JobKind
@@ -21,7 +23,12 @@ from tests.worker.batch_scenes import (
     taught_by,
     until_it_stops,
 )
+from tests.worker.conftest import purge, wait_until
+from worker.app import backlog
+from worker.embedded import embedded
+from worker.relay import tick
 from worker.runtime import Runtime
+from worker.tasks.annotation import annotate
 
 
 def test_answers_in_any_order_reach_their_items(runtime: Runtime) -> None:
@@ -225,3 +232,74 @@ def test_a_cancelled_job_is_over_at_once_and_so_are_its_batches(runtime: Runtime
     now = scenes.row(runtime.database, job.id)
     assert (now.state, now.reserved_tokens) == (JobState.CANCELLED, 0)
     assert 0 < now.spent_tokens <= 100_000  # what may have been charged before it stopped
+
+
+def test_a_job_that_is_cancelled_at_work_stops_its_batches(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_in_batches(runtime, 4)
+    real = BatchEndpoint.look
+
+    def cancelled_meanwhile(self: BatchEndpoint, batch_id: str) -> RemoteBatch:
+        with runtime.database.transaction() as uow:
+            cancel_job(uow, tenant_id=scenes.TENANT, kind=JobKind.ANNOTATION, job_id=job.id)
+        return real(self, batch_id)
+
+    with FakeBatches(looks=1000).serving() as fake:
+        taught = taught_by(runtime, fake, batch_lines=2)
+        slice_of(taught, job)
+        monkeypatch.setattr(BatchEndpoint, "look", cancelled_meanwhile)
+        assert slice_of(taught, job).state == JobState.CANCELLED
+        assert sorted(fake.cancelled) == ["batch_0", "batch_1"]
+
+
+def test_a_job_that_fails_stops_its_other_batches(sqlite_runtime: Runtime) -> None:
+    job = job_in_batches(sqlite_runtime, 4)
+    with FakeBatches(ends=lambda batch: "failed=bad_line" if batch == 0 else "completed").serving() as fake:
+        ended = until_it_stops(taught_by(sqlite_runtime, fake, batch_lines=2), job)
+        assert ended.state == JobState.FAILED
+        assert fake.cancelled == ["batch_1"]
+
+
+def test_the_relay_comes_back_to_batches_that_were_left_behind(runtime: Runtime) -> None:
+    """A nudge may be lost, and a worker that is to stop batches too."""
+    job = job_in_batches(runtime, 2)
+    with FakeBatches(looks=1000).serving() as fake:
+        taught = taught_by(runtime, fake)
+        slice_of(taught, job)
+        tick(taught)
+        with runtime.database.transaction() as uow:
+            cancel_job(uow, tenant_id=scenes.TENANT, kind=JobKind.ANNOTATION, job_id=job.id)
+        purge(taught)
+        with runtime.database.transaction() as uow:
+            uow.session.execute(delete(OutboxRow))
+        tick(taught)
+        assert backlog(taught.app, JobKind.ANNOTATION) == 1
+        purge(taught)
+        annotate(taught, job.id)
+        assert fake.cancelled == ["batch_0"]
+        tick(taught)
+        assert backlog(taught.app, JobKind.ANNOTATION) == 0
+    purge(taught)
+
+
+def test_a_retry_after_is_not_undercut(sqlite_runtime: Runtime) -> None:
+    job = job_in_batches(sqlite_runtime, 2)
+    with FakeBatches(trouble={"look": ["429"]}, headers={"Retry-After": "500"}).serving() as fake:
+        taught = taught_by(sqlite_runtime, fake)
+        slice_of(taught, job)
+        waits = slice_of(taught, job).not_before
+    assert waits is not None
+    assert waits - time.time() > 400
+
+
+def test_the_relay_wakes_a_job_when_its_time_has_come(redis_runtime: Runtime) -> None:
+    """Everything at work on its own, on the real services: the job holds no worker while its batches are worked on."""
+    with FakeBatches(looks=2, fate=lambda batch, item, body: "expire" if batch == 0 else "ok").serving() as fake:
+        runtime = taught_by(redis_runtime, fake, batch_lines=3)
+        job = job_in_batches(runtime, 5)
+        with embedded(runtime):
+            wait_until(lambda: scenes.row(runtime.database, job.id).finished_at is not None)
+        now = scenes.row(runtime.database, job.id)
+        assert outcomes(now) == {"labelled": 5}
+        assert sorted(fake.asked.values()) == [1, 1, 2, 2, 2]
+    assert now.epoch > 3  # it was let go and taken up again
+    assert now.attempts == 0

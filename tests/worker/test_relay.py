@@ -12,7 +12,7 @@ from core.errors import Unavailable
 from core.jobs import JobKind
 from tests import scenes
 from tests.services import free_port
-from tests.worker.conftest import in_background, runtime_on, wait_until
+from tests.worker.conftest import in_background, purge, runtime_on, wait_until
 from worker.app import backlog, publisher
 from worker.relay import run_relay, tick
 from worker.runtime import Runtime
@@ -21,16 +21,9 @@ from worker.runtime import Runtime
 @pytest.fixture
 def queued(runtime: Runtime) -> Iterator[Runtime]:
     """The runtime with empty queues: memory:// is one broker for the whole process."""
-    _purge(runtime)
+    purge(runtime)
     yield runtime
-    _purge(runtime)
-
-
-def _purge(runtime: Runtime) -> None:
-    with runtime.app.connection_for_write() as connection:
-        for kind in JobKind:
-            connection.default_channel.queue_declare(str(kind))
-            connection.default_channel.queue_purge(str(kind))
+    purge(runtime)
 
 
 def test_what_was_promised_and_not_sent_is_sent(queued: Runtime) -> None:
@@ -48,7 +41,7 @@ def test_a_lost_queue_is_filled_again_and_a_full_one_does_not_grow(queued: Runti
     for _ in range(5):
         tick(queued)
     assert (backlog(queued.app, JobKind.ANNOTATION), backlog(queued.app, JobKind.TRAINING)) == (3, 1)
-    _purge(queued)  # as FLUSHALL would
+    purge(queued)  # as FLUSHALL would
     for _ in range(5):
         tick(queued)
     assert (backlog(queued.app, JobKind.ANNOTATION), backlog(queued.app, JobKind.TRAINING)) == (3, 1)
@@ -58,7 +51,7 @@ def test_a_job_whose_worker_died_is_nudged_again(queued: Runtime) -> None:
     job = scenes.annotation_job(queued.database)
     scenes.claimed(queued.database, job.id)
     tick(queued)
-    _purge(queued)
+    purge(queued)
     tick(queued)
     assert backlog(queued.app, JobKind.ANNOTATION) == 0  # it is in good hands
     scenes.run_out(queued.database, job.id)
