@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(json.dumps(asdict(planned), indent=2))
             return EXIT_FINISHED
         result = train(run, options.run_dir, events, should_stop=stop.is_set)
+        if result is None:
+            events.stopped()  # torchrun swallows the exit status
     except CausewayError as error:
         _tell(events, error)
         return EXIT_FAILED

@@ -55,6 +55,10 @@ class EventLog:
         """The adapter is whole on disk."""
         self._append("finished", asdict(result))
 
+    def stopped(self) -> None:
+        """The run was told to stop, and can be gone on with."""
+        self._append("stopped", {})
+
     def failed(self, error: CausewayError) -> None:
         """The run cannot go on."""
         self._append("failed", {"code": error.code, "message": error.message, "facts": error.facts})

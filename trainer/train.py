@@ -229,7 +229,9 @@ def _halved(config: TrainingConfig, events: EventLog) -> TrainingConfig:
     """The same optimiser steps in micro-batches of half the size."""
     gc.collect()
     torch.cuda.empty_cache()
-    if config.batch_size % 2:  # an odd batch cannot be cut into equal halves, so its steps would change
+    # An odd batch cannot be cut into equal halves, so its steps would change. And of several processes memory runs out
+    # in one, for which the others would wait.
+    if config.batch_size % 2 or _processes() > 1:
         raise OutOfMemory(
             f"the accelerator's memory does not hold a micro-batch of {config.batch_size}; use a smaller batch_size or "
             "max_length, or activation_checkpointing",

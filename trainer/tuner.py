@@ -133,7 +133,7 @@ class Tuner(Trainer):
         return (losses.loss, losses.outputs) if return_outputs else losses.loss
 
     def release(self) -> None:
-        """Take from the model what training wrapped its forward pass into (autocast): it computes as its weights are."""
+        """Unwrap the forward pass of what training put around it (autocast): the model computes as its weights are."""
         self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ARG002 (Trainer's signature)

@@ -21,6 +21,7 @@ from core.errors import TrainingFailed, Unavailable
 
 _LOCK = "trainer.lock"  # holds the process group of the trainer, while there is one
 _LOG = "trainer.log"
+_EVENTS = "events.jsonl"
 _BATCH = 1 << 20  # bytes of events read at a time
 _TAKEOVER = 10.0  # seconds that a killed trainer may take to be gone
 
@@ -60,10 +61,12 @@ class Child:
 
     def __init__(self, argv: Sequence[str], folder: Path) -> None:
         self._argv, self._folder = list(argv), folder
+        self._begun_at = 0  # byte of events.jsonl where this attempt's events begin
         self._stop_by: float | None = None  # on the monotonic clock
 
     def __enter__(self) -> Self:
         self._lock = _locked(self._folder / _LOCK)
+        self._begun_at = _end_of_lines(self._folder / _EVENTS)
         try:
             self._process = self._start()
         except OSError as exc:
@@ -93,11 +96,26 @@ class Child:
             )
 
     def poll(self) -> Exit | None:
-        """How it ended, None while it runs. A trainer that was asked to stop and takes too long is killed."""
+        """How it ended, None while it runs. A trainer that was asked to stop and takes too long is killed.
+
+        torchrun has one exit code for whatever its processes' were, so the trainer's word counts there.
+        """
         if self._stop_by is not None and time.monotonic() > self._stop_by:
             self.kill()
         code = self._process.poll()
-        return None if code is None else Exit(code)
+        if code is None:
+            return None
+        return Exit(EXIT_INTERRUPTED if code > 0 and self._says_stopped() else code)
+
+    def _says_stopped(self) -> bool:
+        """Whether this attempt was stopped, and not by a failure of one of its processes before that."""
+        at = self._begun_at
+        while (new := read_events(self._folder / _EVENTS, at)).end > at:
+            for event in new.events:
+                if event["type"] in ("stopped", "failed"):
+                    return bool(event["type"] == "stopped")
+            at = new.end
+        return False
 
     def stop(self, *, grace: float) -> None:
         """Ask it to save a checkpoint and go, within `grace` seconds. Asking again changes nothing."""
@@ -142,6 +160,15 @@ def read_events(path: Path, start: int) -> Events:
     parsed = [_event(line) for line in whole.splitlines()]
     events = [event for event in parsed if event is not None]
     return Events(events, start + len(whole), len(parsed) - len(events))
+
+
+def _end_of_lines(path: Path) -> int:
+    """The byte after the last whole line; a torn one is cut off by the next trainer."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    return content.rfind(b"\n") + 1
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

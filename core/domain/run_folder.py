@@ -12,7 +12,8 @@ RUN_DIR/
     model/            with tuning "full": the trained model
 
 Events: `plan` (Plan), `step` (StepMetrics), `evaluation` (split, step, metrics), `checkpoint` (step), `warning` (code,
-message), `finished` (TrainingResult), `failed` (code, message, facts). The process exits with one of the EXIT_ codes.
+message), `finished` (TrainingResult), `failed` (code, message, facts), `stopped`. The process exits with one of EXIT_.
+torchrun makes 1 of any code but 0: there `stopped` tells what EXIT_INTERRUPTED would have.
 """
 
 from dataclasses import asdict, dataclass

@@ -1,19 +1,19 @@
 """Several processes, and steps that do not fit: the same training."""
 
-import os
-import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
-from core.domain.run_folder import RunConfig
+from core.domain.run_folder import EXIT_FINISHED, EXIT_INTERRUPTED, RunConfig
 from core.domain.training import ObjectiveConfig, TrainingConfig
 from core.errors import OutOfMemory
 from tests.trainer.runs import SMALL, events_of, run_folder, uneven
 from trainer.events import EventLog
 from trainer.train import train
+from worker.supervisor import Child
 
 CONFIG = TrainingConfig(
     epochs=2,
@@ -43,23 +43,53 @@ def assert_same_steps(folder, alone):
             assert mine[metric] == pytest.approx(wanted[metric], rel=2e-3, abs=1e-6), (metric, mine["step"])
 
 
-@pytest.mark.slow
-def test_two_processes_equal_one(tmp_path, alone):
-    """Packed, which the one process is not."""
-    folder = run_folder(tmp_path / "run", replace(CONFIG, batch_size=4, packing=True), train=uneven(EXAMPLES))
+def in_two_processes(folder, *options, stop_at=None):
+    """Run the trainer as a worker would, and ask it to stop once it has saved a checkpoint of that step."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    done = subprocess.run(
-        [*command, "-m", "trainer", str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    with Child([*command, "-m", "trainer", str(folder), *options], folder) as child:
+        while (ended := child.poll()) is None:
+            if stop_at and any(event["step"] >= stop_at for event in events_of(folder, "checkpoint")):
+                child.stop(grace=600)
+            time.sleep(0.02)
+    return ended.code, (folder / "trainer.log").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_and_started_again_equal_one(tmp_path, alone, monkeypatch):
+    """Packed, which the one process is not. torchrun exits with 1 when it is stopped, and still the worker is told."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    config = replace(CONFIG, batch_size=4, packing=True, checkpoint_every=1)
+    folder = run_folder(tmp_path / "run", config, train=uneven(EXAMPLES))
+    code, log = in_two_processes(folder, stop_at=2)
+    assert code == EXIT_INTERRUPTED, log
+    assert [event["type"] for event in events_of(folder)[-2:]] == ["checkpoint", "stopped"]
+    code, log = in_two_processes(folder)
+    assert code == EXIT_FINISHED, log
     assert_same_steps(folder, alone)
-    assert [event["type"] for event in events_of(folder)].count("finished") == 1
-    finished = events_of(folder, "finished")[0]
+    [finished] = events_of(folder, "finished")
     assert (finished["metrics"], finished["best_step"]) == (alone[0].metrics, alone[0].best_step)
+
+
+@pytest.mark.slow
+def test_two_processes_plan_together(tmp_path, monkeypatch):
+    """Both measure, for a step is of both; one reports."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    folder = run_folder(tmp_path / "run", replace(CONFIG, batch_size=4), train=uneven(EXAMPLES))
+    code, log = in_two_processes(folder, "--plan")
+    assert code == EXIT_FINISHED, log
+    [planned] = events_of(folder)
+    assert (planned["type"], planned["steps"]) == ("plan", 8)
+    assert planned["seconds_per_step"] > 0
+    assert log.count('"seconds_per_step"') == 1
+
+
+def test_of_several_processes_none_cuts_its_steps_alone(tmp_path, monkeypatch):
+    folder = run_folder(tmp_path / "run", CONFIG, train=uneven(EXAMPLES))
+    monkeypatch.setattr("trainer.train._processes", lambda: 2)
+    limit_memory(monkeypatch, examples=2)
+    with pytest.raises(OutOfMemory, match="batch_size"):
+        train(RunConfig(SMALL, CONFIG), folder, EventLog(folder / "events.jsonl"), reload_check=False)
+    assert not events_of(folder, "warning")
 
 
 @pytest.mark.parametrize("packing", [False, True])

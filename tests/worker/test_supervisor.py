@@ -65,6 +65,47 @@ def test_an_exit_says_how() -> None:
     assert not Exit(1).interrupted
 
 
+def _exits(code: int, *events: str) -> list[str]:
+    """A trainer that says so and exits, as torchrun does with another code than its processes."""
+    said = "".join(f'{{"type": "{event}"}}\n' for event in events)
+    return [sys.executable, "-c", f"open('events.jsonl', 'a').write({said!r}); raise SystemExit({code})"]
+
+
+@pytest.mark.parametrize(
+    ("code", "events", "interrupted"),
+    [
+        (1, ["step", "stopped"], True),
+        (1, ["stopped", "failed"], True),  # a process that lost the others, which had stopped
+        (1, ["failed", "stopped"], False),  # a process that was told to stop because another had failed
+        (1, ["step"], False),
+        (1, ["failed"], False),
+        (0, ["stopped"], False),
+        (75, [], True),
+    ],
+)
+def test_the_trainers_word_counts_where_its_launcher_has_another_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, events: list[str], *, interrupted: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # which the child inherits
+    with Child(_exits(code, *events), tmp_path) as child:
+        wait_until(lambda: child.poll() is not None)
+        exit_ = child.poll()
+    assert exit_ is not None
+    assert exit_.interrupted is interrupted
+    assert (exit_.code == 0) is (code == 0)
+
+
+@pytest.mark.parametrize("torn", ["", '{"type": "st'])
+def test_what_an_earlier_attempt_said_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "events.jsonl").write_text('{"type": "stopped"}\n' + torn)
+    with Child(_exits(1), tmp_path) as child:
+        wait_until(lambda: child.poll() is not None)
+        assert child.poll() == Exit(1)
+
+
 def test_leaving_the_block_ends_the_child(tmp_path: Path) -> None:
     with Child(_SLEEP, tmp_path) as child:
         assert child.poll() is None
