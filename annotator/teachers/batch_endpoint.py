@@ -233,7 +233,7 @@ def _batch(document: Mapping[str, Any]) -> RemoteBatch:
     files = (document.get("output_file_id"), document.get("error_file_id"))
     return RemoteBatch(
         _id_of(document.get("id")),
-        storable(str(document.get("status")))[:32],
+        storable(str(document.get("status")))[:32].lower(),
         tuple(_id_of(file) for file in files if file),
         _number(counts, "completed") + _number(counts, "failed"),
         _fault(document.get("errors")),
