@@ -11,11 +11,11 @@ from typing import Any
 
 from annotator.annotate import annotate_one, open_teacher
 from annotator.jsonl import read_examples, read_records, whole_lines
-from annotator.teachers.base import ReplyCache, Teacher
+from annotator.teachers.base import Purse, ReplyCache, Teacher
 from annotator.wire import annotation_to_json
 from core.domain.annotation import Annotation, Example, Prior, TeacherConfig, Usage
 from core.domain.relations import relation_to_json
-from core.errors import Conflict
+from core.errors import BudgetExhausted, Conflict
 
 _WINDOW = 4  # examples under way for each call in flight: enough that none waits for the slowest before it
 
@@ -28,6 +28,7 @@ class LabelCounts:
     resumed: int = 0  # of `done`: found in the output of an earlier run
     relations: int = 0
     unresolved: int = 0
+    exhausted: bool = False  # it stopped because the next call did not fit the budget
     usage: Usage = field(default_factory=Usage)
     outcomes: Counter[str] = field(default_factory=Counter)
 
@@ -50,12 +51,14 @@ async def label_file(
     prior: Prior,
     config: TeacherConfig,
     cache: ReplyCache | None = None,
+    purse: Purse | None = None,
     on_progress: Callable[[LabelCounts], None] = lambda _: None,
 ) -> LabelCounts:
     """Label every example of `source` into `out`, line by line in the same order.
 
     Each line is the example with its relations as spans, ready to be trained on or posted, and the whole `annotation`.
-    Lines that are already in `out` are kept.
+    Lines that are already in `out` are kept. When `purse` does not hold the next call, what is under way is finished
+    and the counts say `exhausted`: a later run with more in it goes on from there.
 
     Raises
     ------
@@ -70,29 +73,50 @@ async def label_file(
     _resume(source, out, counts)
     examples = islice(read_examples(source), counts.done, None)
     with out.open("a", encoding="utf-8") as lines:
-        async with open_teacher(config, prior) as teacher:
-            async for example, annotation in _label_all(teacher, examples, cache, _WINDOW * config.concurrency):
-                lines.write(json.dumps(_line(example, annotation), ensure_ascii=False) + "\n")
-                lines.flush()
-                counts.add(annotation)
-                on_progress(counts)
+        async with open_teacher(config, prior, purse=purse) as teacher:
+            try:
+                async for example, annotation in _label_all(teacher, examples, cache, _WINDOW * config.concurrency):
+                    lines.write(json.dumps(_line(example, annotation), ensure_ascii=False) + "\n")
+                    lines.flush()
+                    counts.add(annotation)
+                    on_progress(counts)
+            except BudgetExhausted:
+                counts.exhausted = True
     return counts
 
 
 async def _label_all(
     teacher: Teacher, examples: Iterable[Example], cache: ReplyCache | None, window: int
 ) -> AsyncIterator[tuple[Example, Annotation]]:
-    """Annotations in the order of their examples, with at most `window` under way."""
+    """Annotations in the order of their examples, with at most `window` under way.
+
+    An example for whose call there is no money left waits until those under way are settled, which often cost less
+    than was set aside for them. When that helps none, BudgetExhausted is raised; what came for those behind it is in
+    the cache.
+    """
+
+    def start(example: Example) -> asyncio.Task[Annotation]:
+        return asyncio.create_task(annotate_one(teacher, example, cache=cache))
+
     waiting = iter(examples)
     under_way: deque[tuple[Example, asyncio.Task[Annotation]]] = deque()
+    unpaid = window + 1  # of those under way, when last asked: to ask again is of use while they become fewer
     try:
         while True:
-            for example in islice(waiting, window - len(under_way)):
-                under_way.append((example, asyncio.create_task(annotate_one(teacher, example, cache=cache))))
+            under_way.extend((example, start(example)) for example in islice(waiting, window - len(under_way)))
             if not under_way:
                 return
             example, task = under_way[0]
-            annotation = await task
+            try:
+                annotation = await task
+            except BudgetExhausted:
+                await asyncio.wait([task for _, task in under_way])
+                before, unpaid = unpaid, sum(_is_unpaid(task) for _, task in under_way)
+                if unpaid >= before:
+                    raise
+                under_way = deque((one, start(one) if _is_unpaid(task) else task) for one, task in under_way)
+                continue
+            unpaid = window + 1
             under_way.popleft()
             yield example, annotation
     finally:
@@ -100,6 +124,10 @@ async def _label_all(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_unpaid(task: asyncio.Task[Annotation]) -> bool:
+    return isinstance(task.exception(), BudgetExhausted)
 
 
 def _resume(source: Path, out: Path, counts: LabelCounts) -> None:
