@@ -75,9 +75,9 @@ class _FusedAttention(torch.autograd.Function):
         )
         scores = pairs.dots(_rows(query, pairs), _vectors(key)).mul_(scaling)
         most = pairs.most(scores)
-        weights = scores.sub_(most[pairs.row]).exp_()
+        weights = scores.sub_(pairs.spread(most)).exp_()
         total = pairs.total(weights)
-        weights.div_(total[pairs.row])  # Q
+        weights.div_(pairs.spread(total))  # Q
         seen = lse.transpose(1, 2).flatten(0, 1).index_select(0, pairs.rows)  # (N, H)
         log_mass = (most + total.log()).view_as(seen) - seen
         output = output.transpose(1, 2).contiguous()  # (B, T, H, D), as it lies in memory
@@ -109,12 +109,12 @@ class _FusedAttention(torch.autograd.Function):
         grad_query, grad_key, grad_value = (
             _of_groups(grad, tensor.shape[1]) for grad, tensor in zip(grads, (query, key, value), strict=True)
         )
-        factor = torch.zeros_like(weights) if grad_log_mass is None else grad_log_mass.flatten()[pairs.row]
+        factor = torch.zeros_like(weights) if grad_log_mass is None else pairs.spread(grad_log_mass.flatten())
         if upward is not None:
             upward = upward.flatten(0, 1)  # (N H, D)
             _vectors(grad_value).index_add_(0, pairs.keys, pairs.over_rows(weights, upward))
             along = pairs.dots(upward, _vectors(value))  # dO V'
-            factor = factor + along - pairs.total(weights * along)[pairs.row]
+            factor = factor + along - pairs.spread(pairs.total(weights * along))
         grad_scores = (weights * factor).mul_(scaling)
         rows = pairs.over_columns(grad_scores, _vectors(key)).view(-1, heads, query.shape[3])
         grad_query.transpose(1, 2).flatten(0, 1).index_add_(0, pairs.rows, rows)

@@ -24,11 +24,12 @@ class Pairs:
     column: Tensor  # (P,) vector of each pair's key
     keys: Tensor  # (U,) those that occur, in order
     by_key: Tensor  # (P,) the pairs in the order of their keys
+    row_by_key: Tensor  # (P,) `row` in that order
     key_starts: Tensor  # (U + 1,) where the pairs of each begin in it
 
     def dots(self, rows: Tensor, keys: Tensor) -> Tensor:
         """(P,) dot products of each pair's vectors, of rows (N H, D) and keys (B T K, D)."""
-        products: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001 (see trainer.fused)
+        products: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001 - nothing public
             rows, keys, self.column, self.starts[:-1], self.row, _SUM
         )
         return products
@@ -39,11 +40,15 @@ class Pairs:
 
     def over_rows(self, weights: Tensor, rows: Tensor) -> Tensor:
         """(U, D) sums of rows (N H, D) by weights (P,), for the keys that occur."""
-        return _sums(rows, self.row[self.by_key], self.key_starts, weights[self.by_key])
+        return _sums(rows, self.row_by_key, self.key_starts, weights.index_select(0, self.by_key))
 
     def most(self, values: Tensor) -> Tensor:
         """(N H,) the largest of each row's values (P,)."""
         return torch.segment_reduce(values, "max", offsets=self.starts, unsafe=True)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """(P,) for each pair that of its row's vector, of (N H,)."""
+        return values.index_select(0, self.row)
 
     def total(self, values: Tensor) -> Tensor:
         """(N H,) the sum of each row's values (P,)."""
@@ -68,7 +73,7 @@ def allowed_pairs(allowed: Tensor, index: Tensor, heads: int, key_heads: int) ->
     by_key = key.argsort(stable=True)
     keys, key_counts = torch.unique_consecutive(key[by_key], return_counts=True)
     rows = slots // places * length + index.flatten()[slots]
-    return Pairs(rows, slots, row, starts, key, keys, by_key, _starts(key_counts))
+    return Pairs(rows, slots, row, starts, key, keys, by_key, row[by_key], _starts(key_counts))
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -77,6 +82,6 @@ def _starts(counts: Tensor) -> Tensor:
 
 
 def _sums(vectors: Tensor, which: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-    return torch.nn.functional.embedding_bag(
-        which, vectors, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
+    return torch.nn.functional.embedding_bag(  # detached: it would prepare for a backward of its own
+        which, vectors.detach(), starts, mode="sum", per_sample_weights=weights, include_last_offset=True
     )

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from benchmarks.speed.pace import Paced, share_one_heap
 from benchmarks.speed.scene import Scale, Scene
 
 _MIB = 1 << 20
+# Every tensor of more than 128 KiB is mapped by itself. By default glibc raises that bound as it goes, and two equal
+# runs differ by 4 % in memory; so it is 0.1 %.
+_GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 17), "MALLOC_MMAP_MAX_": "1000000"}
 _MEMORY_STEPS = 3  # the optimiser's state exists from the second on
 
 
@@ -50,17 +54,17 @@ class Memory:
         return self.peak - self.loaded
 
 
-def step_times(
+def rounds(
     scene: Scene,
     entrants: Sequence[Entrant],
     *,
     steps: int,
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[Entrant, list[float]]:
-    """Seconds of `steps` steps of each entrant. In every round all make one step, in an order drawn anew."""
+    seed: int = 0,
+) -> Iterator[list[float]]:
+    """Seconds of a step of each entrant, `steps` times. In every round all make one step, in an order drawn anew."""
     share_one_heap()
-    times: dict[Entrant, list[float]] = {entrant: [] for entrant in entrants}
     with tempfile.TemporaryDirectory() as scratch:
         settings = [
             Setting(_with_share(scene, entrant), steps + 1, Path(scratch) / str(place), device)
@@ -70,20 +74,22 @@ def step_times(
             Paced(build(entrant.contestant, asked), clock=clock)
             for entrant, asked in zip(entrants, settings, strict=True)
         ]
-        order = np.random.default_rng(0)
+        order = np.random.default_rng(seed)
         for _ in range(steps):
+            times = dict.fromkeys(entrants, 0.0)
             for place in order.permutation(len(entrants)):
-                times[entrants[place]].append(paced[place].step())
+                times[entrants[place]] = paced[place].step()
+            yield [*times.values()]
         for one in paced:
             one.stop()
-    return times
 
 
 def peak_memory(scene: Scene, entrant: Entrant, *, device: torch.device) -> Memory:
-    """In a fresh process."""
+    """In a fresh process, in which what is freed is given back: what an allocator keeps differs from run to run."""
     asked = json.dumps({**asdict(_with_share(scene, entrant)), "contestant": entrant.contestant})
     command = [sys.executable, "-m", "benchmarks.speed.measure", "--device", str(device), asked]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = {**os.environ, **_GIVE_BACK}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return Memory(**json.loads(done.stdout.splitlines()[-1]))
 
 

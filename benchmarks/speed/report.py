@@ -1,9 +1,8 @@
-"""From measurements to a table, a JSON file, a plot and one last line."""
+"""From measurements to a table, a plot and one last line."""
 
-import json
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,7 +10,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from benchmarks.speed.contestants import Contestant
-from benchmarks.speed.ratios import Ratio
+from benchmarks.speed.measure import Entrant, Memory
+from benchmarks.speed.ratios import Ratio, paired_ratio
+from benchmarks.speed.record import Measured
 
 HEADLINE = 1024  # tokens, at which the targets hold
 TARGETS = {0.02: 1.05, 0.10: 1.10, 0.50: 1.30}  # share of rows to cat / sft, for time and for memory alike
@@ -26,6 +27,7 @@ class Result:
     checkpointing: bool
     share: float  # supervised rows
     contestant: Contestant
+    rounds: int  # how many
     seconds: float  # median of a step
     time: Ratio  # of its steps to those of sft, paired
     time_over_cat: Ratio  # the same, to those of cat
@@ -35,12 +37,45 @@ class Result:
     memory_above_model: float | None = None
 
 
-def table(results: Sequence[Result]) -> Table:
+def compare(measured: Measured) -> list[Result]:
+    """All contestants of a scene, those whose cost does not depend on the rows once for each share of them."""
+    sft = Entrant(Contestant.SFT, 0.0)
+    shares = sorted({entrant.share for entrant in measured.entrants if entrant.contestant.has_rows})
+    return [
+        Result(
+            measured.length,
+            measured.checkpointing,
+            share,
+            entrant.contestant,
+            len(measured.rounds),
+            statistics.median(measured.times(entrant)),
+            paired_ratio(measured.times(entrant), measured.times(sft)),
+            paired_ratio(measured.times(entrant), measured.times(Entrant(Contestant.CAT, share))),
+            **_memory_fields(measured.memory(entrant), measured.memory(sft)),
+        )
+        for share in shares
+        for entrant in measured.entrants
+        if entrant.share == share or not entrant.contestant.has_rows
+    ]
+
+
+def _memory_fields(ours: Memory | None, base: Memory | None) -> dict[str, float]:
+    if ours is None or base is None:
+        return {}
+    return {
+        "memory_mib": ours.above_idle,
+        "memory_above_model_mib": ours.above_model,
+        "memory": ours.above_idle / base.above_idle,
+        "memory_above_model": ours.above_model / base.above_model,
+    }
+
+
+def table(of: Sequence[Result]) -> Table:
     """Everything that was measured."""
     shown = Table(
         "tokens", "ckpt", "rows", "contestant", "s / step", "time / sft", "95 %", "MiB", "memory / sft", "target"
     )
-    for one in results:
+    for one in of:
         shown.add_row(
             f"{one.length:,}",
             "yes" if one.checkpointing else "no",
@@ -56,9 +91,9 @@ def table(results: Sequence[Result]) -> Table:
     return shown
 
 
-def last_line(results: Iterable[Result]) -> dict[str, Any]:
+def last_line(of: Iterable[Result]) -> dict[str, Any]:
     """The figures that the targets are about; null where not measured."""
-    headline = [one for one in results if one.length == HEADLINE and not one.checkpointing]
+    headline = [one for one in of if one.length == HEADLINE and not one.checkpointing]
     cat = {one.share: one for one in headline if one.contestant is Contestant.CAT}
     published = [one for one in headline if one.contestant is Contestant.PUBLISHED and one.share == _PUBLISHED_SHARE]
     return {
@@ -68,15 +103,13 @@ def last_line(results: Iterable[Result]) -> dict[str, Any]:
     }
 
 
-def write(results: Sequence[Result], facts: dict[str, Any], out: Path) -> None:
-    """OUT.json and OUT.png."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    content = {**facts, **last_line(results), "results": [asdict(one) for one in results]}
-    out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    _plot(results).savefig(out.with_suffix(".png"))
+def plain(result: Result) -> dict[str, Any]:
+    """For JSON."""
+    return asdict(result)
 
 
-def _plot(results: Sequence[Result]) -> Figure:
+def plot(of: Sequence[Result]) -> Figure:
+    """Time and memory over length, with and without checkpointing."""
     figure = Figure(figsize=(11, 7), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(2, 2, sharex=True, squeeze=False)
@@ -84,7 +117,7 @@ def _plot(results: Sequence[Result]) -> Figure:
         for row, what in enumerate(("time", "memory")):
             axis = grid[row][column]
             axis.axhline(1, color="#2f3640", linewidth=1)
-            for (contestant, share), points in _lines(results, what, checkpointing=checkpointing).items():
+            for (contestant, share), points in _lines(of, what, checkpointing=checkpointing).items():
                 style = "-" if contestant is Contestant.CAT else ":"
                 axis.plot(*zip(*points, strict=True), style, marker="o", label=f"{contestant}, {share:.0%} rows")
             axis.set_xscale("log", base=2)
@@ -96,10 +129,10 @@ def _plot(results: Sequence[Result]) -> Figure:
 
 
 def _lines(
-    results: Sequence[Result], what: str, *, checkpointing: bool
+    of: Sequence[Result], what: str, *, checkpointing: bool
 ) -> dict[tuple[Contestant, float], list[tuple[int, float]]]:
     lines: dict[tuple[Contestant, float], list[tuple[int, float]]] = {}
-    for one in sorted(results, key=lambda result: result.length):
+    for one in sorted(of, key=lambda one: one.length):
         if one.checkpointing is not checkpointing or not one.contestant.has_rows:
             continue
         value = one.time.median if what == "time" else one.memory

@@ -14,7 +14,8 @@ from benchmarks.speed.full_maps import looped_hinge, vectorised_hinge
 from benchmarks.speed.measure import Entrant, Memory, peak_memory
 from benchmarks.speed.pace import Paced
 from benchmarks.speed.ratios import Ratio, paired_ratio
-from benchmarks.speed.report import Result, last_line
+from benchmarks.speed.record import Measured, load, save
+from benchmarks.speed.report import Result, compare, last_line
 from benchmarks.speed.scene import Scale, Scene, examples
 from core.domain.training import Method
 
@@ -149,7 +150,7 @@ def test_memory_is_that_of_a_process_of_its_own():
 
 def result(contestant, *, length=1024, share=0.1, ratio=1.0, **fields):
     one = Ratio(ratio, ratio, ratio)
-    return Result(length, False, share, contestant, 1.0, one, one, **fields)
+    return Result(length, False, share, contestant, 30, 1.0, one, one, **fields)
 
 
 def test_the_last_line_is_about_1024_tokens():
@@ -167,20 +168,105 @@ def test_the_last_line_is_about_1024_tokens():
     }
 
 
+def quick(path, *more):
+    asked = [
+        "--quick",
+        "--rows",
+        "0.1",
+        "--steps",
+        "2",
+        "--no-memory",
+        "--contestants",
+        "published",
+        "--out",
+        str(path),
+    ]
+    training_speed.main([*asked, *more])
+    return json.loads(path.with_suffix(".json").read_text())
+
+
 def test_the_command_prints_a_table_and_writes_its_files(tmp_path, capsys):
-    training_speed.main(
-        ["--quick", "--lengths", "16", "--rows", "0.1", "--steps", "2", "--no-memory", "--out", str(tmp_path / "speed")]
-    )
+    written = quick(tmp_path / "speed", "--lengths", "16")
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line.keys() == {"time_ratio", "memory_ratio", "published_over_cat_time"}
-    written = json.loads((tmp_path / "speed.json").read_text())
-    assert {one["contestant"] for one in written["results"]} >= {"sft", "sft_again", "cat", "eager", "published"}
+    assert [one["contestant"] for one in written["results"]] == ["sft", "cat", "published"]
     assert [one["time"] for one in written["results"] if one["contestant"] == "sft"] == [
         {"median": 1, "low": 1, "high": 1}
     ]
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_part_of_the_grid_does_not_overwrite_the_whole():
-    assert training_speed._options([]).out.name == "training_speed"
-    assert training_speed._options(["--rows", "0.1"]).out.name == "training_speed-part"
+def test_a_run_goes_on_where_the_last_one_stopped(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "speed"
+    whole = training_speed.rounds
+
+    def stopped(*args, **kwargs):
+        yield next(whole(*args, **kwargs))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_speed, "rounds", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            quick(path, "--lengths", "16")
+    first = json.loads(path.with_suffix(".json").read_text())["scenes"][0]["rounds"]
+    assert len(first) == 1
+    second = quick(path, "--lengths", "16,24")["scenes"]
+    assert [(scene["length"], len(scene["rounds"])) for scene in second] == [(16, 2), (24, 2)]
+    assert second[0]["rounds"][0] == first[0]
+    monkeypatch.setattr(training_speed, "rounds", None)  # nothing is left to measure
+    assert quick(path, "--lengths", "24")["scenes"] == second
+    assert "has its 2 rounds" in capsys.readouterr().out
+
+
+ENTRANTS = [Entrant(Contestant.SFT, 0.0), Entrant(Contestant.CAT, 0.1), Entrant(Contestant.CAT, 0.5)]
+
+
+def test_what_was_measured_is_read_as_it_was_written(tmp_path):
+    one = Measured(64, False, {"clock": "cpu"}, ENTRANTS, [[1.0, 2.0, 4.0]], [0.5], [Memory(1, 2, 3)])
+    save(tmp_path / "speed.json", [one], more=1)
+    assert load(tmp_path / "speed.json") == {(64, False): one}
+    assert load(tmp_path / "none.json") == {}
+    assert [p.name for p in tmp_path.iterdir()] == ["speed.json"]
+
+
+def test_only_rounds_of_the_same_kind_stand_together():
+    one = Measured(64, False, {"clock": "cpu"}, ENTRANTS, [[1.0, 1.0, 1.0]])
+    assert one.goes_on_with(Measured(64, False, {"clock": "cpu"}, ENTRANTS))
+    assert not one.goes_on_with(Measured(64, False, {"clock": "wall"}, ENTRANTS))
+    assert not one.goes_on_with(Measured(64, False, {"clock": "cpu"}, ENTRANTS[:2]))
+    assert one.is_whole(1, memory=False)
+    assert not one.is_whole(2, memory=False)
+    assert not one.is_whole(1, memory=True)
+
+
+def test_a_scene_is_compared_share_by_share():
+    memories = [Memory(1, 2, 11), Memory(1, 2, 21), Memory(1, 2, 31)]
+    one = Measured(64, False, {}, ENTRANTS, [[1.0, 2.0, 4.0], [2.0, 4.0, 8.0]], [], memories)
+    found = {(r.contestant, r.share): (r.time.median, r.time_over_cat.median, r.memory) for r in compare(one)}
+    assert found == {
+        (Contestant.SFT, 0.1): (1, 0.5, 1), (Contestant.SFT, 0.5): (1, 0.25, 1),
+        (Contestant.CAT, 0.1): (2, 1, 2), (Contestant.CAT, 0.5): (4, 1, 3),
+    }  # fmt: skip
+
+
+def test_pieces_of_the_grid_share_a_file_and_lesser_scenes_have_their_own():
+    asked = (
+        "",
+        "--lengths 64,512",
+        "--clock cpu --checkpointing no",
+        "--steps 40",
+        "--steps 9",
+        "--rows 0.1",
+        "--no-memory",
+    )
+    names = {text: training_speed._options(text.split()).out.name for text in asked}
+    assert [*names.values()] == ["training_speed"] * 4 + ["training_speed-part"] * 3
+
+
+def test_the_default_is_the_whole_grid():
+    options = training_speed._options([])
+    assert [*options.lengths] == [64, 512, 1024, 2048]
+    assert options.rows == [0.02, 0.1, 0.5]
+    assert options.checkpointing == [False, True]
+    assert options.contestants == list(Contestant)
+    assert options.steps >= 30
