@@ -50,8 +50,8 @@ STEPS = 30
 _RESULTS = Path(__file__).parent / "results"
 _CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 _TINY = Scale(layers=2, width=64, heads=4, vocabulary=256, lora_rank=4)
-_DURATION = """The whole grid takes many hours on one core, more than half of them at 2,048 tokens. Its pieces may be run
-apart, and a run may be stopped: the first round of each scene tells how long is left."""
+_DURATION = """The whole grid takes many hours on one core, more than half of them at 2,048 tokens. Its pieces may be
+run apart, and a run may be stopped: the first round of each scene tells how long is left."""
 # What a step runs through. Elsewhere a change does not make earlier rounds another thing.
 _TIMED = "attention fused pairs row_attention supervision batching loss masses step tuner".split()  # noqa: SIM905
 
