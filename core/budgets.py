@@ -137,12 +137,17 @@ def write_off(uow: UnitOfWork, claim: Claim) -> Job:
     return job
 
 
-def write_off_reservation(uow: UnitOfWork, job: Job, number: int | None) -> None:
-    """Count one reservation of a job, whose row the transaction has locked, as spent; None: there was none made."""
+def settle_for_nobody(uow: UnitOfWork, job: Job, number: int | None, cost: Cost | None) -> None:
+    """Turn a reservation of a job that is over, and whose row the transaction has locked, into what its calls cost.
+
+    Where nobody knows that, they cost all that was set aside. `number` None: there was no reservation.
+    """
     ended = delete(Reservation).where(Reservation.job_id == job.id, Reservation.id == number)
+    set_aside = Cost()
     for tokens, nano in uow.session.execute(ended.returning(Reservation.tokens, Reservation.nano_usd)).all():
-        _set_reserved(job, reserved_by(job) - Cost(tokens, nano))
-        _set_spent(job, spent_by(job) + Cost(tokens, nano))
+        set_aside += Cost(tokens, nano)
+    _set_reserved(job, reserved_by(job) - set_aside)
+    _set_spent(job, spent_by(job) + (set_aside if cost is None else cost))
 
 
 def pause(uow: UnitOfWork, claim: Claim, refused: Cost) -> Job:

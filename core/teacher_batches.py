@@ -159,21 +159,26 @@ def left_behind(session: Session, *, limit: int) -> Sequence[Nudge]:
     return [Nudge(JobKind.ANNOTATION, job_id) for job_id in session.scalars(query)]
 
 
-def left_by(session: Session, *, job_id: str) -> tuple[str, list[TeacherBatch]]:
-    """The teacher, and the batches that have not ended, of a job of any tenant that is over; none of any other."""
-    query = select(Job.request, TeacherBatch).join(TeacherBatch, TeacherBatch.job_id == Job.id)
-    rows = session.execute(query.where(Job.id == job_id, Job.state.in_(TERMINAL), TeacherBatch.state.in_(_OPEN))).all()
-    return (rows[0][0]["teacher"] if rows else "", [batch for _, batch in rows])
+def left_by(session: Session, *, job_id: str) -> list[TeacherBatch]:
+    """The batches that have not ended of a job of any tenant that is over; none of any other job."""
+    query = select(TeacherBatch).join(Job, Job.id == TeacherBatch.job_id)
+    left = Job.id == job_id, Job.state.in_(TERMINAL), TeacherBatch.state.in_(_OPEN)
+    return list(session.scalars(query.where(*left).order_by(TeacherBatch.id)))
 
 
-def end_left(uow: UnitOfWork, batch: TeacherBatch) -> None:
-    """A batch of a job that is over will not be looked at again: what was set aside for it counts as spent."""
+def end_left(uow: UnitOfWork, batch: TeacherBatch, *, cost: Cost | None = None) -> None:
+    """A batch of a job that is over has ended too, or will not be looked at again. Doing so twice changes nothing.
+
+    `cost` is what it has cost; where nobody knows, what was set aside for it counts as spent.
+    """
     query = select(Job).where(Job.id == batch.job_id, Job.state.in_(TERMINAL)).with_for_update()
     job = uow.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     over = {"state": BatchState.ENDED, "ending": BatchEnding.BARREN, "ended_at": utcnow()}
     mine = TeacherBatch.id == batch.id, TeacherBatch.state.in_(_OPEN)
-    if job is not None and uow.session.execute(update(TeacherBatch).where(*mine).values(over)).rowcount:  # type: ignore[attr-defined] # of an UPDATE it has one
-        budgets.write_off_reservation(uow, job, batch.reservation_id)
+    ended = uow.session.scalars(update(TeacherBatch).where(*mine).values(over).returning(TeacherBatch.id)).all()
+    if job is None or not ended:
+        return
+    budgets.settle_for_nobody(uow, job, batch.reservation_id, cost)
 
 
 def _change(uow: UnitOfWork, claim: Claim, batch_id: str, values: Mapping[str, Any]) -> None:

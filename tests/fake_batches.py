@@ -48,6 +48,7 @@ class FakeBatches:
     ends: Callable[[int], str] = lambda batch: "completed"
     answer: Callable[[dict[str, Any]], str] = label_weather
     looks: int = 0  # at a batch before it ends
+    before_cancel: int = 0  # lines of a batch that have their result when it is cancelled
     trouble: dict[str, list[str]] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)  # sent with every trouble
     base_url: str = ""
@@ -105,23 +106,26 @@ class FakeBatches:
             self._end(number, batch)
         elif batch["status"] == "validating":
             batch["status"] = "in_progress"
+        elif batch["status"] == "cancelling":
+            self._end(number, batch, cancelled=True)
         return batch
 
     def cancel(self, number: int) -> dict[str, Any]:
         batch = self.batches[number]
         self.cancelled.append(batch["id"])
-        batch["status"] = "cancelled"
+        batch["status"] = "cancelling" if batch["status"] in ("validating", "in_progress") else batch["status"]
         return batch
 
-    def _end(self, number: int, batch: dict[str, Any]) -> None:
-        status, _, code = self.ends(number).partition("=")
+    def _end(self, number: int, batch: dict[str, Any], *, cancelled: bool = False) -> None:
+        status, _, code = ("cancelled" if cancelled else self.ends(number)).partition("=")
         batch["status"] = status
         if status == "failed":
             batch["errors"] = {"object": "list", "data": [{"code": code, "message": f"as scripted: {code}"}]}
             return
         good, bad = [], []
-        for line in self.lines_of(number):
-            fate = self.fate(number, line["custom_id"], line["body"])
+        for at, line in enumerate(self.lines_of(number)):
+            late = cancelled and at >= self.before_cancel
+            fate = "expire" if late else self.fate(number, line["custom_id"], line["body"])
             for result in self._results(fate, line["custom_id"], line["body"]):
                 (bad if b'"status_code": 200' not in result and b"junk" not in result else good).append(result)
         shuffle = random.Random(number).shuffle

@@ -12,7 +12,7 @@ from core.domain.lifecycle import JobState
 from tests import scenes
 from tests.fake_batches import FakeBatches
 from tests.worker.batch_scenes import batches, items, job_in_batches, outcomes, slice_of, taught_by, until_it_stops
-from worker.batches import collecting, sending
+from worker.batches import answers, sending
 from worker.runtime import Runtime
 from worker.tasks.annotation import annotate
 
@@ -40,7 +40,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "_AT_ONCE", 2)
+    monkeypatch.setattr(answers, "AT_ONCE", 2)
 
 
 def _kill_at(monkeypatch: pytest.MonkeyPatch, step: Step) -> None:

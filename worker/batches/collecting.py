@@ -1,33 +1,23 @@
 """A batch that ended: its results become labels, and whatever has none is free to be asked about again."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
+from dataclasses import dataclass, field
 
 import structlog
 
-from annotator.batch_items import given_up, read
+from annotator.batch_items import given_up
 from annotator.teachers.batch_endpoint import Gone, NotAccepted, RemoteBatch
 from annotator.teachers.batch_lines import Fate, Form, Result, form_from_json
-from annotator.teachers.dialogue import is_kept, total_usage
 from annotator.wire import annotation_to_json
 from core import batch_items, teacher_batches
 from core.batch_items import BatchItem
 from core.db.models import TeacherBatch
-from core.domain.annotation import Usage
-from core.domain.batches import BatchEnding, FirstReply
-from core.domain.spending import Cost
+from core.domain.batches import BatchEnding
 from core.errors import BatchRejected, TeacherRejected
+from worker.batches.answers import Answers, in_chunks, item_of
 from worker.batches.scene import Scene
-from worker.cache import LONGEST, reply_to_json
 
 _log = structlog.get_logger(__name__)
-
-_AT_ONCE = 200  # results a transaction
-_OURS = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(slots=True)
@@ -41,16 +31,6 @@ class _Tally:
     unknown: int = 0  # of no item of this batch
     doubled: int = 0
     why: str = ""  # the last reason that was given
-
-
-@dataclass(slots=True)
-class _Stored:
-    """What one transaction writes."""
-
-    labels: dict[int, dict[str, Any]] = field(default_factory=dict)
-    unreadable: dict[int, FirstReply] = field(default_factory=dict)
-    replies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    cost: Cost = field(default_factory=Cost)
 
 
 def collect(scene: Scene, batch: TeacherBatch, remote: RemoteBatch) -> BatchEnding | None:
@@ -70,7 +50,7 @@ def collect(scene: Scene, batch: TeacherBatch, remote: RemoteBatch) -> BatchEndi
     tally, form = _Tally(), form_from_json(batch.form)
     all_there = True
     try:
-        for results in _chunks(scene.endpoint.results(remote, scene.over)):
+        for results in in_chunks(scene.endpoint.results(remote, scene.over)):
             _store(scene, batch, form, results, tally)
             if scene.over():
                 return None
@@ -104,19 +84,13 @@ def not_accepted(scene: Scene, batch: TeacherBatch, refusal: NotAccepted) -> Bat
     return ending
 
 
-def _chunks(results: Iterable[Result | None]) -> Iterator[list[Result | None]]:
-    waiting = iter(results)
-    while chunk := list(islice(waiting, _AT_ONCE)):
-        yield chunk
-
-
 def _store(scene: Scene, batch: TeacherBatch, form: Form, results: list[Result | None], tally: _Tally) -> None:
     """Write what some results say, in one transaction."""
-    named = [(result, _item_id(result)) for result in results if result is not None]
+    named = [(result, item_of(result)) for result in results if result is not None]
     tally.malformed += len(results) - len(named)
     with scene.runtime.database.reading() as session:
         items = batch_items.items_of(session, scene.claim, batch.id, {number for _, number in named})
-    stored = _Stored()
+    stored = Answers()
     for result, number in named:
         if number in tally.settled:
             tally.doubled += 1
@@ -138,11 +112,11 @@ def _store(scene: Scene, batch: TeacherBatch, form: Form, results: list[Result |
         )
 
 
-def _settle(scene: Scene, form: Form, item: BatchItem, result: Result, tally: _Tally, stored: _Stored) -> bool:
+def _settle(scene: Scene, form: Form, item: BatchItem, result: Result, tally: _Tally, stored: Answers) -> bool:
     """What a result makes of its item; whether that is the item's result, so that another would be one too many."""
     if result.fate is Fate.ANSWERED:
         if not item.is_done:  # else it was stored before the slice that read it came to its end
-            _answered(scene, item, result, stored)
+            stored.take(scene, item, result)
         return True
     tally.why = result.why
     if result.fate is Fate.UNFIT:
@@ -154,21 +128,6 @@ def _settle(scene: Scene, form: Form, item: BatchItem, result: Result, tally: _T
         return True
     tally.refused += result.fate is Fate.REFUSED
     return False
-
-
-def _answered(scene: Scene, item: BatchItem, result: Result, stored: _Stored) -> None:
-    question = scene.question(item)
-    # Where nobody says what was charged, it was as much as could be.
-    charged = result.reply.usage if result.reply.usage != Usage() else question.most(scene.config)
-    stored.cost += scene.price(charged)
-    answer = read(question, result.reply)
-    if isinstance(answer, FirstReply):
-        stored.unreadable[item.id] = answer
-        return
-    stored.labels[item.id] = annotation_to_json(answer)
-    if scene.shown.as_before and is_kept(answer) and len(result.reply.text) <= LONGEST:
-        usage = result.reply.usage if item.first is None else total_usage(item.first.usage, result.reply.usage)
-        stored.replies[question.key] = reply_to_json(replace(result.reply, usage=usage))
 
 
 def _close(
@@ -204,8 +163,3 @@ def _close(
             f"teacher {scene.config.name!r} refuses every question of a batch: {tally.why}", teacher=scene.config.name
         )
     return ending
-
-
-def _item_id(result: Result) -> int:
-    """The item a result is of; one that there is not, when its id is none of ours."""
-    return int(result.custom_id) if _OURS.fullmatch(result.custom_id) else 0
