@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     for place, scene in enumerate(scenes):
         measured = _begin(scene, options, device, kept)
         for times in _missing_rounds(measured, scene, scenes[place + 1 :], options, device):
-            measured.rounds.append(times)
+            measured.rounds.append([round(seconds, 5) for seconds in times])
             _write(kept, path)
         for entrant in measured.entrants[len(measured.memories) :] if options.memory else ():
             measured.memories.append(peak_memory(scene, entrant, device=device))

@@ -1,6 +1,7 @@
 """What has been measured so far, scene by scene, in a file that a later run goes on with."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from benchmarks.speed.contestants import Contestant
 from benchmarks.speed.measure import Entrant, Memory
+
+_INNERMOST = re.compile(r"\[[^][{}]*\]|{[^][{}]*}")
 
 
 @dataclass(slots=True)
@@ -53,21 +56,13 @@ def save(path: Path, scenes: Sequence[Measured], **facts: Any) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(scenes, key=lambda scene: (scene.checkpointing, scene.length))
-    whole = json.dumps({**facts, "scenes": [_plain(scene) for scene in ordered]}, indent=1)
+    whole = json.dumps({**facts, "scenes": [asdict(scene) for scene in ordered]}, indent=1)
+    whole = _INNERMOST.sub(lambda found: " ".join(found[0].split()), whole)  # a line for a round, not for a number
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(whole + "\n")
     unfinished.replace(path)
 
 
-def _plain(scene: Measured) -> dict[str, Any]:
-    plain = asdict(scene)
-    for name in ("entrants", "rounds", "memories"):  # a line each instead of one for each number
-        plain[name] = [json.dumps(one) for one in plain[name]]
-    return plain
-
-
 def _measured(plain: dict[str, Any]) -> Measured:
-    lines = {name: [json.loads(line) for line in plain[name]] for name in ("entrants", "rounds", "memories")}
-    entrants = [Entrant(Contestant(one["contestant"]), one["share"]) for one in lines["entrants"]]
-    memories = [Memory(**one) for one in lines["memories"]]
-    return Measured(**{**plain, "entrants": entrants, "rounds": lines["rounds"], "memories": memories})
+    entrants = [Entrant(Contestant(one["contestant"]), one["share"]) for one in plain["entrants"]]
+    return Measured(**{**plain, "entrants": entrants, "memories": [Memory(**one) for one in plain["memories"]]})

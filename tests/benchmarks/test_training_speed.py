@@ -227,6 +227,7 @@ def test_what_was_measured_is_read_as_it_was_written(tmp_path):
     assert load(tmp_path / "speed.json") == {(64, False): one}
     assert load(tmp_path / "none.json") == {}
     assert [p.name for p in tmp_path.iterdir()] == ["speed.json"]
+    assert "[ 1.0, 2.0, 4.0 ]" in (tmp_path / "speed.json").read_text()
 
 
 def test_only_rounds_of_the_same_kind_stand_together():
