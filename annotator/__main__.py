@@ -117,7 +117,8 @@ def _budget(options: argparse.Namespace, config: TeacherConfig) -> Budget:
 def _out_of_money(spent: Cost, counts: LabelCounts) -> str:
     return (
         f"annotator: stopped at its budget after {counts.done} examples: {spent.tokens} tokens and "
-        f"{usd(spent.nano_usd):.6f} USD are spent; the same command with a larger budget goes on from here"
+        f"{usd(spent.nano_usd):.6f} USD are spent, and the next call may cost more than is left; "
+        "the same command with a larger budget goes on from here"
     )
 
 
