@@ -55,6 +55,8 @@ class Pool:
         Never the example itself, nor one with the same words in another case or with other white space; no two that
         are the same so; none that cannot be quoted, see demonstration_of.
         """
+        if not self._examples:
+            return ()  # as in most jobs, where not even the words need be counted
         taken: list[Demonstration] = []
         seen = {_folded(example.text)}
         for row in self._ranked(example):

@@ -8,6 +8,7 @@ import pytest
 
 from core.settings import TeacherSettings
 from tests.api.conftest import Api
+from tests.api.test_nasty_values import NASTY, places, replaced
 
 TEXTS = ["Sun shines. Warm? ", "Sun shines on snow. Warm? ", "Fog at sea. Warm? ", "Sun shines on sand. Warm? "]
 LINES = "\n".join(json.dumps({"id": str(n), "input": text, "target": "yes"}) for n, text in enumerate(TEXTS)).encode()
@@ -114,3 +115,16 @@ def test_what_makes_no_sense_is_refused(api: Api, wrong: dict[str, Any], field: 
 def test_rules_read_none(api: Api) -> None:
     refused = ask(api, api.dataset(LINES), teacher="rule")
     assert (refused.status_code, refused.json()["field"]) == (422, "demonstrations")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nasty_values(api: Api, dry_run: bool) -> None:
+    dataset_id, prior_id = api.dataset(LINES), api.prior()
+    whole = {"source": "reviewed", "k": 3, "splits": ["train"]}
+    body = {"dataset_id": dataset_id, "prior_id": prior_id, "teacher": "gpt", "dry_run": dry_run}
+    for place in places(whole):
+        for nasty in NASTY:
+            sent = json.dumps(body | {"demonstrations": replaced(whole, place, nasty)})
+            headers = {"Content-Type": "application/json"}
+            answer = api.client.post("/v1/annotation-jobs", content=sent, headers=headers)
+            assert answer.status_code < 500, (place, str(nasty)[:50], answer.text)
