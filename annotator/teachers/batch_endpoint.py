@@ -7,10 +7,12 @@ its creation was lost.
 
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import IO, Any, NoReturn
 
 import httpx2
@@ -71,7 +73,7 @@ def open_batch_endpoint(config: TeacherConfig) -> Iterator["BatchEndpoint"]:
     """The Batch API behind a teacher's `base_url`; its connections are closed at the end."""
     timeout = openai.Timeout(config.read_timeout, connect=config.connect_timeout)
     # Redirects off: a key is bound to its host.
-    transport = openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout)
+    transport = openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout, verify=_certificates())
     with openai.OpenAI(
         base_url=config.base_url,
         api_key=config.api_key or "none",  # local servers want no key, the client insists on one
@@ -226,6 +228,12 @@ class BatchEndpoint:
         return TeacherUnreachable(
             f"teacher {self._config.name!r} cannot be reached: {last}", teacher=self._config.name, last=last, **asks
         )
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust: read once a process, because that takes longer than a look at a batch."""
+    return httpx2.create_ssl_context()
 
 
 def _batch(document: Mapping[str, Any]) -> RemoteBatch:

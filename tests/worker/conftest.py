@@ -67,6 +67,14 @@ def sqlite_runtime(sqlite: Database, tmp_path: Path) -> Iterator[Runtime]:
     made.app.close()
 
 
+@pytest.fixture
+def postgres_runtime(postgres: Database, tmp_path: Path) -> Iterator[Runtime]:
+    """A runtime on Postgres alone, for what an embedded service does not promise."""
+    made = runtime_on(postgres, tmp_path)
+    yield made
+    made.app.close()
+
+
 def purge(runtime: Runtime) -> None:
     """Empty the queues; of memory:// there is one broker for the whole process."""
     with runtime.app.connection_for_write() as connection:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from annotator.teachers.batch_endpoint import BatchEndpoint
 from core import annotation_items, batch_items, leases, teacher_batches
+from core.db.base import clock
 from core.db.models import Job
 from core.domain.lifecycle import JobState
 from tests import scenes
@@ -69,23 +71,23 @@ def _killed_once(runtime: Runtime, fake: FakeBatches, job: Job) -> Job:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_worker_killed_at_any_step_costs_nothing(
-    runtime: Runtime, step: str, monkeypatch: pytest.MonkeyPatch
+    postgres_runtime: Runtime, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = job_in_batches(runtime, EXAMPLES, budget_tokens=1_000_000)
+    job = job_in_batches(postgres_runtime, EXAMPLES, budget_tokens=1_000_000)
     _kill_at(monkeypatch, STEPS[step])
     with FakeBatches().serving() as fake:
-        ended = _killed_once(runtime, fake, job)
+        ended = _killed_once(postgres_runtime, fake, job)
         assert outcomes(ended) == {"labelled": EXAMPLES}
         assert set(fake.asked.values()) == {1}
     assert (ended.spent_tokens, ended.reserved_tokens) == (EXAMPLES * 120, 0)
     assert ended.progress["prompt_tokens"] == EXAMPLES * 100
-    assert {batch.state for batch in batches(runtime, job)} == {"ended"}
+    assert {batch.state for batch in batches(postgres_runtime, job)} == {"ended"}
 
 
-def test_a_batch_whose_creation_was_not_heard_of_is_found(runtime: Runtime) -> None:
-    job = job_in_batches(runtime, EXAMPLES)
+def test_a_batch_whose_creation_was_not_heard_of_is_found(postgres_runtime: Runtime) -> None:
+    job = job_in_batches(postgres_runtime, EXAMPLES)
     with FakeBatches(trouble={"create": ["ok", "lost", "torn"]}).serving() as fake:
-        ended = until_it_stops(taught_by(runtime, fake, batch_lines=1), job)
+        ended = until_it_stops(taught_by(postgres_runtime, fake, batch_lines=1), job)
         assert outcomes(ended) == {"labelled": EXAMPLES}
         assert set(fake.asked.values()) == {1}
 
@@ -130,7 +132,9 @@ def _late(runtime: Runtime, fake: FakeBatches, monkeypatch: pytest.MonkeyPatch, 
     def away(self: BatchEndpoint, *args: Any, **kwargs: Any) -> Any:
         monkeypatch.setattr(BatchEndpoint, method, real)
         done = real(self, *args, **kwargs) if after else None
-        scenes.run_out(runtime.database, job.id)
+        with runtime.database.transaction() as uow:  # at once, or its heart would beat between
+            uow.session.execute(update(Job).where(Job.id == job.id).values(lease_until=clock() - 1.0))
+            leases.expire(uow, max_attempts=100)
         assert until_it_stops(taught_by(runtime, fake), job).state == JobState.SUCCEEDED
         return done if after else real(self, *args, **kwargs)
 
@@ -139,9 +143,9 @@ def _late(runtime: Runtime, fake: FakeBatches, monkeypatch: pytest.MonkeyPatch, 
     return scenes.row(runtime.database, job.id)
 
 
-def test_a_worker_that_was_away_makes_no_batch(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_was_away_makes_no_batch(postgres_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeBatches().serving() as fake:
-        assert outcomes(_late(runtime, fake, monkeypatch, "upload", after=True)) == {"labelled": EXAMPLES}
+        assert outcomes(_late(postgres_runtime, fake, monkeypatch, "upload", after=True)) == {"labelled": EXAMPLES}
         assert set(fake.asked.values()) == {1}
 
 
@@ -162,16 +166,18 @@ def test_without_the_fence_it_would(sqlite_runtime: Runtime, monkeypatch: pytest
     assert leases.fence is real
 
 
-def test_a_batch_made_too_late_is_withdrawn(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_made_too_late_is_withdrawn(postgres_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the fence and the endpoint no fence can stand: what nobody will fetch is stopped at once."""
     with FakeBatches().serving() as fake:
-        assert outcomes(_late(runtime, fake, monkeypatch, "create", after=False)) == {"labelled": EXAMPLES}
+        assert outcomes(_late(postgres_runtime, fake, monkeypatch, "create", after=False)) == {"labelled": EXAMPLES}
         assert fake.cancelled == ["batch_1"]
 
 
-def test_a_batch_that_another_worker_found_is_not_withdrawn(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_another_worker_found_is_not_withdrawn(
+    postgres_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with FakeBatches().serving() as fake:
-        assert outcomes(_late(runtime, fake, monkeypatch, "create", after=True)) == {"labelled": EXAMPLES}
+        assert outcomes(_late(postgres_runtime, fake, monkeypatch, "create", after=True)) == {"labelled": EXAMPLES}
         assert set(fake.asked.values()) == {1}
         # It has ended by then, so that stopping it changes nothing.
         assert set(fake.cancelled) <= {"batch_0"}

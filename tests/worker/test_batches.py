@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -336,6 +337,8 @@ def test_the_relay_wakes_a_job_when_its_time_has_come(redis_runtime: Runtime) ->
     """Everything at work on its own, on the real services: the job holds no worker while its batches are worked on."""
     with FakeBatches(looks=2, fate=lambda batch, item, body: "expire" if batch == 0 else "ok").serving() as fake:
         runtime = taught_by(redis_runtime, fake, batch_lines=3)
+        rhythm = runtime.settings.jobs.model_copy(update={"batch_poll": 0.1})
+        runtime = replace(runtime, settings=runtime.settings.model_copy(update={"jobs": rhythm}))
         job = job_in_batches(runtime, 5)
         with embedded(runtime):
             wait_until(lambda: scenes.row(runtime.database, job.id).finished_at is not None)
