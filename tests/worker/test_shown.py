@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core import annotation_items, annotations, trainings
+import pytest
+
+from core import annotation_items, annotations, leases, trainings
 from core.db.models import Job
 from core.domain.annotation import Decision
 from core.domain.lifecycle import JobState
@@ -20,6 +22,7 @@ from tests.core.test_reviews import put
 from tests.fake_batches import FakeBatches
 from tests.fake_teacher import FakeTeacher
 from tests.worker.batch_scenes import job_in_batches, slice_of, taught_by, until_it_stops
+from tests.worker.conftest import PATIENCE, in_background, wait_until
 from worker.runtime import Runtime
 from worker.tasks.annotation import annotate
 
@@ -35,9 +38,13 @@ class Listening(FakeTeacher):
 
     answer: Any = lambda _: '{"relations": []}'
     prompts: list[list[dict[str, str]]] = field(default_factory=list)
+    hold_after: int = 1_000_000  # prompts: to those after them there is no reply before `go_on`
+    go_on: threading.Event = field(default_factory=threading.Event)
 
     def begin(self, body: dict[str, Any], authorization: str) -> str:
         self.prompts.append(body["messages"])
+        if len(self.prompts) > self.hold_after:
+            self.go_on.wait(PATIENCE)
         return super().begin(body, authorization)
 
 
@@ -85,9 +92,10 @@ def review_all(runtime: Runtime, dataset_id: str) -> list[int]:
     return [item.id for item in items]
 
 
-def taught(runtime: Runtime, teacher: FakeTeacher) -> Runtime:
-    settings = TeacherSettings(base_url=teacher.base_url, model="m", concurrency=4)
-    changed = runtime.settings.model_copy(update={"teachers": {"fake": settings}})
+def taught(runtime: Runtime, teacher: FakeTeacher, *, concurrency: int = 4, **rhythm: float) -> Runtime:
+    settings = TeacherSettings(base_url=teacher.base_url, model="m", concurrency=concurrency)
+    jobs = runtime.settings.jobs.model_copy(update=rhythm)
+    changed = runtime.settings.model_copy(update={"teachers": {"fake": settings}, "jobs": jobs})
     return replace(runtime, settings=changed, draining=threading.Event(), health={})
 
 
@@ -173,6 +181,29 @@ def test_a_split_that_is_evaluated_since_is_not_shown_any_more(runtime: Runtime)
     evaluate(runtime, dataset_id, "more")
     with Listening().serving() as teacher:
         assert leaks(work(runtime, job, teacher)) == []
+
+
+def test_nor_by_a_worker_that_keeps_the_job(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset_id = add_reviewed(runtime)
+    scenes.add_examples(runtime.database, dataset_id, examples=40, split="long")
+    looked: list[float] = []
+    others_wait = leases.others_wait
+    monkeypatch.setattr(leases, "others_wait", lambda *asked: looked.append(0.0) or others_wait(*asked))
+    job = job_on(runtime, dataset_id, splits=("long",), demonstrations=DemonstrationSource(8, ("train", "more")))
+    with Listening(hold_after=2).serving() as teacher:
+        worker = taught(runtime, teacher, concurrency=1, slice=0.05)
+        working = in_background(lambda: annotate(worker, job.id))
+        wait_until(lambda: len(teacher.prompts) > 2)
+        evaluate(runtime, dataset_id, "more")
+        seen = len(looked)
+        wait_until(lambda: len(looked) > seen + 1)  # so one look began after that
+        teacher.go_on.set()
+        working.join()
+    now = scenes.row(runtime.database, job.id)
+    assert (now.state, now.epoch) == (JobState.SUCCEEDED, 1)
+    heard = [shown_in(prompt) for prompt in teacher.prompts]
+    assert leaks(heard[:1]) != []
+    assert leaks(heard[20:]) == []  # what was drawn before is at most two windows of four items
 
 
 def test_questions_in_batches_show_them_too(runtime: Runtime) -> None:

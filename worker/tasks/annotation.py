@@ -14,7 +14,7 @@ from annotator.teachers.base import Teacher
 from annotator.votes import annotate_by_votes, for_votes
 from annotator.wire import annotation_to_json
 from core import annotation_items, budgets, leases
-from core.annotation_items import Item
+from core.annotation_items import Asked, Item
 from core.domain.annotation import Demonstration, Example, Mode, Prior, TeacherConfig
 from core.domain.lifecycle import JobState
 from core.domain.spending import Cost
@@ -28,7 +28,7 @@ from worker.heart import Heart
 from worker.measured import against_gold
 from worker.purse import JobPurse
 from worker.runtime import Runtime
-from worker.shown import Shown, shown_to
+from worker.shown import Shown, shown_from_now_on, shown_to
 
 _Drawn = tuple[Item, Sequence[Demonstration]]  # and what is shown with it
 
@@ -61,7 +61,7 @@ def _work(runtime: Runtime, claim: Claim, heart: Heart) -> None:
         budget = budgets.budget_of(budgets.write_off(uow, claim))  # of calls that a lost worker left behind
     purse = JobPurse(runtime.database, claim, config, budget)
     config = config if asked.votes == 1 else for_votes(config)
-    slice_ = _Slice(runtime, claim, heart, config, votes=asked.votes, shown=shown, purse=purse)
+    slice_ = _Slice(runtime, claim, heart, config, asked=asked, shown=shown, purse=purse)
     asyncio.run(slice_.run(prior_from_json(asked.prior)))
     with runtime.database.transaction() as uow:
         if heart.cancelled.is_set():
@@ -86,12 +86,12 @@ class _Slice:
         heart: Heart,
         config: TeacherConfig,
         *,
-        votes: int,
+        asked: Asked,
         shown: Shown,
         purse: JobPurse,
     ) -> None:
         self.stored = 0
-        self._votes, self._shown, self._purse = votes, shown, purse
+        self._asked, self._shown, self._purse = asked, shown, purse
         self._runtime, self._claim, self._heart, self._config = runtime, claim, heart, config
         self._window = _WINDOWS * config.concurrency
         self._callers = math.ceil(_CALLERS * config.concurrency)
@@ -175,11 +175,12 @@ class _Slice:
     async def _label(
         self, teacher: Teacher, example: Example, demonstrations: Sequence[Demonstration]
     ) -> dict[str, Any]:
-        if self._votes == 1:
+        votes = self._asked.votes
+        if votes == 1:
             one = await annotate_one(teacher, example, cache=self._cache, demonstrations=demonstrations)
             return annotation_to_json(one)
         verdict = await annotate_by_votes(
-            teacher, example, votes=self._votes, cache=self._cache, demonstrations=demonstrations
+            teacher, example, votes=votes, cache=self._cache, demonstrations=demonstrations
         )
         return annotation_to_json(verdict.annotation) | {"confidence": verdict.confidence}
 
@@ -199,11 +200,13 @@ class _Slice:
         To let them run out first would leave most places empty for as long as the slowest takes.
         """
         if not self._yielding and time.monotonic() > self._ends:
-            self._yielding = await asyncio.to_thread(self._others_wait)
+            self._yielding = await asyncio.to_thread(self._look_around)
             self._ends += self._runtime.settings.jobs.slice
 
-    def _others_wait(self) -> bool:
+    def _look_around(self) -> bool:
+        """Whether another job waits; and what this one may show has perhaps become less."""
         with self._runtime.database.reading() as session:
+            self._shown = shown_from_now_on(session, self._claim, self._asked, self._shown)
             return leases.others_wait(session, self._claim)
 
     async def _pause(self) -> None:
