@@ -173,12 +173,12 @@ def end_left(uow: UnitOfWork, batch: TeacherBatch, *, cost: Cost | None = None) 
     """
     query = select(Job).where(Job.id == batch.job_id, Job.state.in_(TERMINAL)).with_for_update()
     job = uow.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    if job is None:
+        return
     over = {"state": BatchState.ENDED, "ending": BatchEnding.BARREN, "ended_at": utcnow()}
     mine = TeacherBatch.id == batch.id, TeacherBatch.state.in_(_OPEN)
-    ended = uow.session.scalars(update(TeacherBatch).where(*mine).values(over).returning(TeacherBatch.id)).all()
-    if job is None or not ended:
-        return
-    budgets.settle_for_nobody(uow, job, batch.reservation_id, cost)
+    if uow.session.scalars(update(TeacherBatch).where(*mine).values(over).returning(TeacherBatch.id)).all():
+        budgets.settle_for_nobody(uow, job, batch.reservation_id, cost)
 
 
 def _change(uow: UnitOfWork, claim: Claim, batch_id: str, values: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from annotator.teachers.batch_endpoint import BatchEndpoint
+from annotator.teachers.batch_endpoint import BatchEndpoint, RemoteBatch
 from core import annotation_items, batch_items, leases, teacher_batches
 from core.db.base import clock
 from core.db.models import Job
@@ -89,6 +89,20 @@ def test_a_batch_whose_creation_was_not_heard_of_is_found(postgres_runtime: Runt
     with FakeBatches(trouble={"create": ["ok", "lost", "torn"]}).serving() as fake:
         ended = until_it_stops(taught_by(postgres_runtime, fake, batch_lines=1), job)
         assert outcomes(ended) == {"labelled": EXAMPLES}
+        assert set(fake.asked.values()) == {1}
+
+
+def test_a_batch_that_is_listed_late_is_found(sqlite_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, looks = BatchEndpoint.find, [0]
+
+    def late(self: BatchEndpoint, mark: str, *, since: float) -> RemoteBatch | None:
+        looks[0] += 1
+        return real(self, mark, since=since) if looks[0] > 1 else None
+
+    monkeypatch.setattr(BatchEndpoint, "find", late)
+    job = job_in_batches(sqlite_runtime, EXAMPLES)
+    with FakeBatches(trouble={"create": ["lost"]}).serving() as fake:
+        assert outcomes(until_it_stops(taught_by(sqlite_runtime, fake), job)) == {"labelled": EXAMPLES}
         assert set(fake.asked.values()) == {1}
 
 
