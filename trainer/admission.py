@@ -34,7 +34,7 @@ def check_attention(model: PreTrainedModel) -> None:
     ------
     ModelNotSupported
         Our function did not run exactly once per attention layer, its logits differ from those of eager attention (for
-        the kernel's output or for recomputed rows), the model raised with it, or attention dropout is above 0.
+        the kernel's output or for rows that are replaced), the model raised with it, or attention dropout is above 0.
     """
     before = model.config._attn_implementation  # noqa: SLF001 - there is no getter
     AttentionInterface.register(_NAME, _witnessed)
@@ -73,7 +73,7 @@ def check_packing(model: PreTrainedModel, *, supervised: bool) -> None:
         positions = torch.stack([torch.cat(steps), torch.cat(steps[::-1])])
         trials: list[tuple[str, dict[str, Any]]] = [("its output", {})]
         if supervised:
-            trials.append(("recomputed rows", {"supervision": _everything(torch.ones_like(packed))}))
+            trials += [(how, {"supervision": rows}) for how, rows in _everything(torch.ones_like(packed)).items()]
         for how, asked in trials:
             logits = model(input_ids=packed, position_ids=positions, use_cache=False, **asked).logits.float()
             told = f"examples that share a row are not on their own: for {how}"
@@ -109,8 +109,7 @@ def _compare(model: PreTrainedModel, ids: Tensor, seen: Tensor) -> None:
     model.set_attn_implementation("eager")
     native = _logits(model, ids, seen)
     model.set_attn_implementation(_NAME)
-    # Every row is recomputed and replaced, each seeing all it could see anyway: nothing may change.
-    for how, supervision in (("its output", None), ("recomputed rows", _everything(seen))):
+    for how, supervision in (("its output", None), *_everything(seen).items()):
         witness = _Witness()
         ours = _logits(model, ids, seen, witness=witness, supervision=supervision)
         if len(witness.callers) != layers or len(set(witness.callers)) != layers:
@@ -126,11 +125,15 @@ def _compare(model: PreTrainedModel, ids: Tensor, seen: Tensor) -> None:
         raise _refused(model, f"attention dropout is {witness.dropout}; set it to 0 in the base model's config")
 
 
-def _everything(seen: Tensor) -> Supervision:
-    """Every row of a batch recomputed and replaced, each seeing all it sees anyway. `seen` (B, T) is 0 on padding."""
+def _everything(seen: Tensor) -> dict[str, Supervision]:
+    """Every row of a batch replaced, each seeing all it sees anyway, both ways. `seen` (B, T) is 0 on padding."""
     index = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
     allowed = torch.ones(*seen.shape, seen.shape[1], dtype=torch.bool, device=seen.device)
-    return Supervision(index, valid=seen.bool(), allowed=allowed, guided=True)
+    ways = {"recomputed rows": 0.0, "rows summed pair by pair": 1.0}
+    return {
+        how: Supervision(index, valid=seen.bool(), allowed=allowed, guided=True, pairs_up_to=share)
+        for how, share in ways.items()
+    }
 
 
 def _require_equal(model: PreTrainedModel, native: Tensor, ours: Tensor, told: str, what: str = "cat") -> None:

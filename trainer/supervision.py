@@ -13,8 +13,6 @@ from core.domain.training import Exclude
 from trainer.pairs import Pairs, allowed_pairs
 from trainer.row_attention import RowPlan, plan_rows
 
-_SPARSE = 4  # pairs cost less than whole rows where no more than one in so many columns that are seen is allowed
-
 
 class Layout(NamedTuple):
     """What two layers have to share, apart from the mask, to see alike."""
@@ -67,6 +65,7 @@ class Supervision:
     guided: bool = False  # the rows see only their allowed columns
     layers: range | None = None  # indices of the layers that are supervised; None for all
     exclude: Exclude = Exclude.NONE  # a column that the statistics leave out; guided rows see it if it is allowed
+    pairs_up_to: float = 0.25  # share of the columns seen that may be allowed for pairs to be summed, not whole rows
     _sights: list[Sight] = field(default_factory=list, repr=False, compare=False)  # one or two: a model has few masks
 
     def sight(self, mask: Tensor | None, layout: Layout, dtype: torch.dtype) -> Sight:
@@ -87,7 +86,7 @@ def _look(rows: Supervision, mask: Tensor | None, layout: Layout, dtype: torch.d
     allowed = inside.sum(-1)
     others = (counted.sum(-1) - allowed) * (allowed > 0)
     how: Dense | Sparse
-    if layout.fused and excluded is None and 0 < int(allowed.sum()) <= int(visible.sum()) // _SPARSE:
+    if layout.fused and excluded is None and 0 < int(allowed.sum()) <= rows.pairs_up_to * int(visible.sum()):
         how = Sparse(allowed_pairs(shown, rows.index, layout.heads, layout.key_heads), _bias(mask, dtype))
     else:
         of_statistics = _whole_rows(inside, counted, rows.index, layout.heads)

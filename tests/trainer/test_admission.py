@@ -93,17 +93,22 @@ def test_attention_dropout_is_refused():
         check_attention(build(LlamaConfig(**_SMALL, attention_dropout=0.1)))
 
 
-@pytest.mark.parametrize("supervised", [False, True], ids=["output", "recomputed rows"])
-def test_a_wrong_attention_would_be_noticed(monkeypatch, supervised):
-    """Mutants of our own function: a scale off by 1 %, in the kernel's output alone or in recomputed rows alone."""
+@pytest.mark.parametrize(
+    ("pairs_up_to", "where"),
+    [(None, "its output"), (0.0, "recomputed rows"), (1.0, "rows summed pair by pair")],
+    ids=["output", "recomputed rows", "pairs"],
+)
+def test_a_wrong_attention_would_be_noticed(monkeypatch, pairs_up_to, where):
+    """Mutants of our own function: a scale off by 1 %, in the kernel's output alone or in one way of replacing rows."""
     right = admission.causeway_attention
 
     def wrong(*args, supervision=None, scaling=None, **kwargs):
-        scaling = scaling * 1.01 if (supervision is not None) == supervised else scaling
-        return right(*args, supervision=supervision, scaling=scaling, **kwargs)
+        way = supervision.pairs_up_to if supervision else None
+        return right(
+            *args, supervision=supervision, scaling=scaling * 1.01 if way == pairs_up_to else scaling, **kwargs
+        )
 
     monkeypatch.setattr(admission, "causeway_attention", wrong)
-    where = "recomputed rows" if supervised else "its output"
     with pytest.raises(ModelNotSupported, match=where):
         check_attention(build(ADMITTED["llama"]))
 
