@@ -6,9 +6,13 @@ from typing import Any
 
 from sqlalchemy import select
 
+from annotator.parsing import REPLY_SCHEMA
+from annotator.prior import prior_from_json
+from annotator.prompts import render
+from annotator.teachers.chat_format import most_tokens
 from core import annotations
 from core.db.models import AnnotationRow, Job, TeacherBatch
-from core.domain.annotation import Mode
+from core.domain.annotation import Example, Mode
 from core.domain.lifecycle import TERMINAL, JobState
 from core.settings import TeacherSettings
 from tests import scenes
@@ -17,6 +21,9 @@ from worker.runtime import Runtime
 from worker.tasks.annotation import annotate
 
 MAX_TOKENS = 16
+# Every example of the scene is as long as the others, and so is every prompt.
+CALL = most_tokens(render(prior_from_json(scenes.PRIOR), Example("sun 00? ", "yes")), REPLY_SCHEMA, MAX_TOKENS)
+CALL_TOKENS = CALL.prompt_tokens + CALL.completion_tokens
 
 
 def job_in_batches(runtime: Runtime, examples: int = 10, *, dataset_id: str = "", **asked: Any) -> Job:

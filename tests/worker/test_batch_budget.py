@@ -4,24 +4,16 @@ from typing import Any
 
 import pytest
 
-from annotator.parsing import REPLY_SCHEMA
-from annotator.prior import prior_from_json
-from annotator.prompts import render
-from annotator.teachers.chat_format import most_tokens
 from core import budgets, teacher_batches
 from core.db.models import Job
-from core.domain.annotation import Example, TeacherConfig, Usage
+from core.domain.annotation import TeacherConfig, Usage
 from core.domain.lifecycle import JobState
 from core.domain.spending import Cost, cost_of, in_batches
 from tests import scenes
 from tests.fake_batches import FakeBatches
-from tests.worker.batch_scenes import MAX_TOKENS, batches, job_in_batches, slice_of, taught_by, until_it_stops
+from tests.worker.batch_scenes import CALL_TOKENS, batches, job_in_batches, slice_of, taught_by, until_it_stops
 from worker.batches import sending
 from worker.runtime import Runtime
-
-# Every example of the scene is as long as the others, and so is every prompt.
-CALL = most_tokens(render(prior_from_json(scenes.PRIOR), Example("sun 00? ", "yes")), REPLY_SCHEMA, MAX_TOKENS)
-CALL_TOKENS = CALL.prompt_tokens + CALL.completion_tokens
 
 
 def _nobody_says(batch: int, item: str, body: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from core.jobs import JobKind
 from tests import scenes
 from tests.fake_batches import FakeBatches
 from tests.worker.batch_scenes import (
+    CALL_TOKENS,
     batches,
     items,
     job_in_batches,
@@ -75,6 +76,8 @@ def test_only_what_is_missing_is_asked_again(runtime: Runtime) -> None:
     }  # fmt: skip
     assert outcomes(ended) == {"labelled": 10, "failed": 1, "unreadable": 1}
     found = dict(zip(fates, items(runtime, job), strict=True))
+    # Nine answers, two for the reply that could not be read, and as much as one may cost where nobody says.
+    assert ended.spent_tokens == 11 * 120 + CALL_TOKENS
     assert "HTTP 400: as scripted" in (found["400"].detail or "")
     assert found["huge"].outcome == "unreadable"
     # Both of its questions are paid, and both of its replies count.
