@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainer.sharding import spread_as, whole
 from trainer.tensors import save_tensors
 
 WEIGHTS = "weights.safetensors"  # trained parameters
@@ -19,9 +20,9 @@ SCALARS = "state.json"
 GENERATORS = "generators.safetensors"
 
 
-def save_weights(model: torch.nn.Module, folder: Path) -> None:
-    """Every trained parameter, under its own name."""
-    save_tensors(trained_weights(model), folder / WEIGHTS)
+def save_weights(weights: dict[str, Tensor], folder: Path) -> None:
+    """What trained_weights returned."""
+    save_tensors(weights, folder / WEIGHTS)
 
 
 def load_weights(model: torch.nn.Module, folder: Path) -> None:
@@ -30,8 +31,8 @@ def load_weights(model: torch.nn.Module, folder: Path) -> None:
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Every trained parameter by its name, not copied."""
-    return {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    """Every trained parameter by its name, whole: of a sharded model every process has to ask. Not copied otherwise."""
+    return {name: whole(p.detach()).contiguous() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def put_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
@@ -39,24 +40,31 @@ def put_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                parameter.copy_(weights[name])
+                parameter.copy_(spread_as(weights[name], parameter))
 
 
-def save_optimizer(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
-    """Moments of every parameter, parameter groups, and where the learning rate stands."""
-    state = optimizer.state_dict()
-    moments = {f"{index}.{name}": value for index, values in state["state"].items() for name, value in values.items()}
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state of every parameter, "index.name" to a whole tensor, as trained_weights."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": whole(value) for index, values in state.items() for name, value in values.items()}
+
+
+def save_optimizer(moments: dict[str, Tensor], optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
+    """What moments_of returned, parameter groups, and where the learning rate stands."""
     save_tensors(moments, folder / OPTIMIZER)
-    (folder / SCALARS).write_text(json.dumps({"groups": state["param_groups"], "scheduler": scheduler.state_dict()}))
+    groups = optimizer.state_dict()["param_groups"]
+    (folder / SCALARS).write_text(json.dumps({"groups": groups, "scheduler": scheduler.state_dict()}))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
     """Inverse of save_optimizer, in place."""
     scalars = json.loads((folder / SCALARS).read_text())
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in load_file(folder / OPTIMIZER).items():
         index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
+        like = parameters[int(index)]
+        state.setdefault(int(index), {})[name] = spread_as(value, like) if value.shape == like.shape else value
     groups = [
         {name: tuple(value) if name == "betas" else value for name, value in group.items()}
         for group in scalars["groups"]

@@ -27,6 +27,8 @@ from trainer.fingerprint import fingerprint_of, require_same
 from trainer.model import LoadedBase, load_base, make_trainable, weights_precision
 from trainer.plan import Prepared, announce, prepare
 from trainer.rehearsal import rehearse
+from trainer.sharding import is_sharded
+from trainer.state import put_weights, trained_weights
 from trainer.tuner import Tuner
 
 
@@ -116,7 +118,7 @@ def _prepared(run: RunConfig, config: TrainingConfig, folder: Path) -> tuple[Loa
     data = folder / "train.jsonl"
     examples = read_examples(data)
     _require_split(config, folder)
-    base = load_base(run.base, precision=weights_precision(config), four_bit=config.tuning is Tuning.QLORA)
+    base = _loaded(run, config)
     objective = config.attention
     encoded = encoded_once(
         examples,
@@ -128,6 +130,10 @@ def _prepared(run: RunConfig, config: TrainingConfig, folder: Path) -> tuple[Loa
         chat_template=config.chat_template,
     )
     return base, prepare(encoded, config, processes=_processes())
+
+
+def _loaded(run: RunConfig, config: TrainingConfig) -> LoadedBase:
+    return load_base(run.base, precision=weights_precision(config), four_bit=config.tuning is Tuning.QLORA)
 
 
 def _processes() -> int:
@@ -195,7 +201,24 @@ def _trained(
         return None  # everything of this attempt is given up with it
     if is_finished:
         best.restore(model)
+    if is_finished and is_sharded(model):
+        base, model = _assembled(run, config, model, leads=leads)
     return _Trained(base, model, steps, is_finished=is_finished, leads=leads, best_step=best.step)
+
+
+def _assembled(
+    run: RunConfig, config: TrainingConfig, model: torch.nn.Module, *, leads: bool
+) -> tuple[LoadedBase, PreTrainedModel | PeftModel]:
+    """The trained model whole, in the leading process, which goes on alone; in the others the base as it was."""
+    weights = trained_weights(model)  # takes all processes
+    base = _loaded(run, config)
+    if not leads:
+        return base, base.model
+    if config.attention:
+        enable(base.model)
+    assembled = make_trainable(base.model, config)
+    put_weights(assembled, weights)
+    return base, assembled
 
 
 def _measured(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
-from core.domain.training import TrainingConfig, Tuning
+from core.domain.training import Sharding, TrainingConfig, Tuning
 from core.errors import NotFinite
 from trainer import state
 from trainer.arguments import relative_rate, trainer_arguments
@@ -27,6 +27,7 @@ from trainer.masses import mass_sums
 from trainer.meter import Meter
 from trainer.model import dtype_of
 from trainer.pace import Pace
+from trainer.sharding import shard, whole
 from trainer.step import MicroBatchLoss, Step, step_of
 
 _TRAINER_STATE = "trainer_state.json"  # the name that Trainer looks for
@@ -95,6 +96,11 @@ class Tuner(Trainer):
             processes=self.accelerator.num_processes,
         )
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        # Of a model that is sharded by the time it trains Trainer must not keep a copy in every process.
+        self._shards = config.sharding is Sharding.FSDP and self.accelerator.num_processes > 1
+        if self._shards:
+            shard(model)
+            self.is_distributed_loading_by_transformers = True
         self._losses = MicroBatchLoss(base, config, processes=self.accelerator.num_processes)
         self._step = Step()
 
@@ -133,18 +139,21 @@ class Tuner(Trainer):
         return (losses.loss, losses.outputs) if return_outputs else losses.loss
 
     def release(self) -> None:
-        """Unwrap the forward pass of what training put around it (autocast): the model computes as its weights are."""
+        """Give up what only training needs. Without its autocast the model computes as its weights are."""
         self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+        self.optimizer = self.lr_scheduler = None
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ARG002 (Trainer's signature)
         """Measure the model as it is, and keep its weights if they are the best so far. Draws nothing at random."""
         self.control.should_evaluate = False  # Trainer would ask again at the end of the epoch
         begun, leads = time.monotonic(), self.is_world_process_zero()
-        metrics = self._measure(self.state.global_step) if leads else {}
+        takes_part = leads or self._shards  # a forward pass through shards takes all processes
+        metrics = self._measure(self.state.global_step) if takes_part else {}
         if self._best.is_sought:
             value = torch.tensor(self._best.value_in(metrics) if leads else 0.0, dtype=torch.float64)
             value = self.accelerator.reduce(value.to(self.args.device))  # the leader's, for all
-            self._best.offer(value.item(), self.state.global_step, self._trained if leads else None)
+            self._best.offer(value.item(), self.state.global_step, self._trained if takes_part else None)
             if self._best.is_settled:
                 self.control.should_save = self.control.should_training_stop = True
         self._meter.leave_out(time.monotonic() - begun)
@@ -202,20 +211,25 @@ class Tuner(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        norm = whole(norm) if isinstance(norm, Tensor) else norm
         if not torch.isfinite(torch.as_tensor(norm)):
             raise self._not_finite("the gradient", self._step.example_ids)
         self._meter.add(grad_norm=norm)
         return norm
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
+        # Of shards the wholes take all processes.
+        weights = state.trained_weights(self._trained) if self.is_world_process_zero() or self._shards else {}
+        moments = state.moments_of(self._optimizer) if self.is_world_process_zero() or self._shards else {}
         if self.is_world_process_zero():
-            save_checkpoint(self._folder, self.state.global_step, self._fill, self._fingerprint)
+            fill = partial(self._fill, weights=weights, moments=moments)
+            save_checkpoint(self._folder, self.state.global_step, fill, self._fingerprint)
             self._events.checkpoint(self.state.global_step)
         self.accelerator.wait_for_everyone()
 
-    def _fill(self, folder: Path) -> None:
-        state.save_weights(self._trained, folder)
-        state.save_optimizer(self._optimizer, self.lr_scheduler, folder)
+    def _fill(self, folder: Path, *, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+        state.save_weights(weights, folder)
+        state.save_optimizer(moments, self._optimizer, self.lr_scheduler, folder)
         state.save_generators(folder)
         self._best.save(folder)
         self.state.save_to_json(str(folder / _TRAINER_STATE))

@@ -63,6 +63,13 @@ class Tuning(StrEnum):
     FULL = "full"  # all of them: the run ends in a whole model, and there is no adapter
 
 
+class Sharding(StrEnum):
+    """What the processes of a run that trains on several GPUs hold of the model."""
+
+    NONE = "none"  # each all of it (DDP)
+    FSDP = "fsdp"  # each a share of every weight, gradient and moment; one process alone holds it all anyway
+
+
 class Overflow(StrEnum):
     """What to do with an example whose effect or cause the maximum length would cut off."""
 
@@ -128,6 +135,7 @@ class TrainingConfig:
     packing: bool = setting(False, "examples of a forward pass share rows of up to max_length, to save padding")
     overflow: Overflow = setting(Overflow.REFUSE, "when max_length would cut an effect or a cause")
     tuning: Tuning = setting(Tuning.LORA, "which weights are trained")
+    sharding: Sharding = setting(Sharding.NONE, "what each of several processes holds of the model; not with qlora")
     merge: bool = setting(False, "also export the base model with the adapter merged into it; lora only")
     lora_rank: int = setting(16, "LoRA r", low=1, high=512)
     lora_alpha: int = setting(32, "LoRA alpha", low=1, high=4096)
@@ -155,6 +163,8 @@ class TrainingConfig:
             raise InvalidInput("config.precision must be auto, fp32 or bf16", field="config.precision")
         if self.merge and self.tuning is not Tuning.LORA:
             raise InvalidInput(f"config.merge does not go with tuning {self.tuning}", field="config.merge")
+        if self.sharding is not Sharding.NONE and self.tuning is Tuning.QLORA:
+            raise InvalidInput("config.sharding does not go with tuning qlora", field="config.sharding")
         _check_selection(self)
 
     @property
@@ -197,6 +207,7 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "exclude": Exclude,
     "overflow": Overflow,
     "tuning": Tuning,
+    "sharding": Sharding,
 }
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from core.domain.run_folder import EXIT_FINISHED, EXIT_INTERRUPTED, RunConfig
-from core.domain.training import ObjectiveConfig, TrainingConfig
+from core.domain.training import ObjectiveConfig, Sharding, TrainingConfig
 from core.errors import OutOfMemory
 from tests.trainer.runs import SMALL, events_of, run_folder, uneven
 from trainer.events import EventLog
@@ -55,10 +56,12 @@ def in_two_processes(folder, *options, stop_at=None):
 
 
 @pytest.mark.slow
-def test_two_processes_stopped_and_started_again_equal_one(tmp_path, alone, monkeypatch):
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("sharding", Sharding)
+def test_two_processes_stopped_and_started_again_equal_one(tmp_path, alone, monkeypatch, sharding):
     """Packed, which the one process is not. torchrun exits with 1 when it is stopped, and still the worker is told."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    config = replace(CONFIG, batch_size=4, packing=True, checkpoint_every=1)
+    config = replace(CONFIG, batch_size=4, packing=True, checkpoint_every=1, sharding=sharding)
     folder = run_folder(tmp_path / "run", config, train=uneven(EXAMPLES))
     code, log = in_two_processes(folder, stop_at=2)
     assert code == EXIT_INTERRUPTED, log
@@ -68,9 +71,14 @@ def test_two_processes_stopped_and_started_again_equal_one(tmp_path, alone, monk
     assert_same_steps(folder, alone)
     [finished] = events_of(folder, "finished")
     assert (finished["metrics"], finished["best_step"]) == (alone[0].metrics, alone[0].best_step)
+    ours, theirs = (load_file(run / "adapter" / "adapter_model.safetensors") for run in (folder, alone[1]))
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_plan_together(tmp_path, monkeypatch):
     """Both measure, for a step is of both; one reports."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

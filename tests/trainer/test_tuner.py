@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from core.domain.training import Aggregate, Exclude, Form, Method, ObjectiveConfig, Rows, TrainingConfig
+from core.domain.training import Aggregate, Exclude, Form, Method, ObjectiveConfig, Rows, Sharding, TrainingConfig
 from core.errors import NotFinite
 from tests.trainer.families import encoded, model_of
 from trainer import attention
@@ -94,6 +94,12 @@ def test_packing_changes_no_step(tmp_path, batch_size, accumulation):
     tokens = sum(len(e.ids) for e in EXAMPLES)
     assert padded_event["padding"] == pytest.approx(1 - tokens / (6 * max(len(e.ids) for e in EXAMPLES)))
     assert packed_event["padding"] < padded_event["padding"]
+
+
+def test_one_process_holds_it_all_whatever_the_sharding(tmp_path):
+    whole, whole_event = first_gradients(tmp_path / "whole", batch_size=6)
+    alone, alone_event = first_gradients(tmp_path / "alone", batch_size=6, sharding=Sharding.FSDP)
+    assert_same_step(alone, alone_event, whole, whole_event)
 
 
 def assert_same_step(parts, parts_event, whole, whole_event):
