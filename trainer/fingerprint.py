@@ -13,8 +13,8 @@ from trainer.checkpoints import run_of
 _PACE = frozenset({"log_every", "checkpoint_every", "merge"})  # may change: the weights stay the same
 
 
-def fingerprint_of(run: RunConfig, folder: Path, base_revision: str | None) -> dict[str, str]:
-    """Digests of a run's `config`, `base` and `data`: what together decides its weights.
+def fingerprint_of(run: RunConfig, folder: Path, base_revision: str | None, *, processes: int = 1) -> dict[str, str]:
+    """Digests of a run's `config`, `base` and `data`, and its processes: what together decides its weights.
 
     Parameters
     ----------
@@ -22,6 +22,8 @@ def fingerprint_of(run: RunConfig, folder: Path, base_revision: str | None) -> d
         The run folder.
     base_revision
         That was loaded, which a branch's name does not tell.
+    processes
+        That train together: `batch_size` is per process.
     """
     training = {name: value for name, value in asdict(run.training).items() if name not in _PACE}
     files = [folder / "train.jsonl"]
@@ -31,6 +33,7 @@ def fingerprint_of(run: RunConfig, folder: Path, base_revision: str | None) -> d
         "config": _digest(training),
         "base": _digest([run.base.source, base_revision]),
         "data": _digest([_file_digest(path) for path in files]),
+        "number of processes": str(processes),
     }
 
 

@@ -167,7 +167,7 @@ def _trained(
     try:
         base, prepared = _prepared(run, config, folder)
         announce(prepared, events)
-        fingerprint = fingerprint_of(run, folder, base.revision)
+        fingerprint = fingerprint_of(run, folder, base.revision, processes=_processes())
         checkpoint = newest_checkpoint(folder / "checkpoints")
         if checkpoint:
             require_same(checkpoint, fingerprint)

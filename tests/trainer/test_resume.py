@@ -98,6 +98,8 @@ def test_another_base_is_refused(tmp_path):
     require_same(path, fingerprint_of(run, tmp_path, "a"))
     with pytest.raises(CheckpointMismatch, match="another base;"):
         require_same(path, fingerprint_of(run, tmp_path, "b"))
+    with pytest.raises(CheckpointMismatch, match="another number of processes;"):
+        require_same(path, fingerprint_of(run, tmp_path, "a", processes=2))
     with pytest.raises(CheckpointMismatch, match="config and base and data"):
         require_same(save_checkpoint(tmp_path / "d", 1, lambda folder: None), fingerprint_of(run, tmp_path, "a"))
 
