@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from annotator.teachers.batch_endpoint import BatchEndpoint, RemoteBatch
 from core import annotation_items, batch_items, leases, teacher_batches
-from core.db.base import clock
 from core.db.models import Job
 from core.domain.lifecycle import JobState
 from tests import scenes
@@ -154,9 +152,7 @@ def _late(
     def away(self: BatchEndpoint, *args: Any, **kwargs: Any) -> Any:
         monkeypatch.setattr(BatchEndpoint, method, real)
         done = real(self, *args, **kwargs) if after else None
-        with runtime.database.transaction() as uow:  # at once, or its heart would beat between
-            uow.session.execute(update(Job).where(Job.id == job.id).values(lease_until=clock() - 1.0))
-            leases.expire(uow, max_attempts=100)
+        scenes.take_back(runtime.database, job.id)
         assert meanwhile(taught_by(runtime, fake), job).epoch > 1
         return done if after else real(self, *args, **kwargs)
 

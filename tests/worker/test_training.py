@@ -124,7 +124,7 @@ def test_a_worker_that_is_to_go_hands_the_job_back(runtime: Runtime) -> None:
 def test_a_worker_that_lost_its_lease_kills_its_trainer_and_writes_nothing(runtime: Runtime) -> None:
     job, watching = _started(runtime, "ignore_stop")
     grandchild = int((_folder(runtime, job) / "grandchild").read_text())
-    scenes.run_out(runtime.database, job.id)
+    scenes.take_back(runtime.database, job.id)
     scenes.claimed(runtime.database, job.id)
     before = scenes.told(runtime.database, job.id)
     watching.join()
@@ -139,7 +139,7 @@ def test_a_trainer_left_behind_by_a_dead_worker_is_ended_first(runtime: Runtime,
     grandchild = int((_folder(runtime, job) / "grandchild").read_text())
     elsewhere = runtime_on(runtime.database, tmp_path)  # another worker process on the same disk
     # The first worker believes in its lease until its next beat, and its trainer lives until then.
-    scenes.run_out(runtime.database, job.id)
+    scenes.take_back(runtime.database, job.id)
     train(training_with(elsewhere, "succeed"), job.id)
     watching.join()
     assert scenes.row(runtime.database, job.id).state == JobState.SUCCEEDED
