@@ -7,12 +7,10 @@ its creation was lost.
 
 import json
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import IO, Any, NoReturn
 
 import httpx2
@@ -20,6 +18,7 @@ import openai
 
 from annotator.parsing import storable
 from annotator.teachers.batch_lines import MAX_WHY, URL, Result, fault_of, read_result, split_lines
+from annotator.teachers.client import client_options, transport_options
 from annotator.teachers.retry import retry_after
 from core.domain.annotation import TeacherConfig
 from core.errors import TeacherRejected, TeacherUnreachable
@@ -71,16 +70,8 @@ class RemoteBatch:
 @contextmanager
 def open_batch_endpoint(config: TeacherConfig) -> Iterator["BatchEndpoint"]:
     """The Batch API behind a teacher's `base_url`; its connections are closed at the end."""
-    timeout = openai.Timeout(config.read_timeout, connect=config.connect_timeout)
-    # Redirects off: a key is bound to its host.
-    transport = openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout, verify=_certificates())
-    with openai.OpenAI(
-        base_url=config.base_url,
-        api_key=config.api_key or "none",  # local servers want no key, the client insists on one
-        max_retries=0,
-        timeout=timeout,
-        http_client=transport,
-    ) as client:
+    transport = openai.DefaultHttpxClient(**transport_options(config))
+    with openai.OpenAI(http_client=transport, **client_options(config)) as client:
         yield BatchEndpoint(config, client)
 
 
@@ -228,12 +219,6 @@ class BatchEndpoint:
         return TeacherUnreachable(
             f"teacher {self._config.name!r} cannot be reached: {last}", teacher=self._config.name, last=last, **asks
         )
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to trust: read once a process, because that takes longer than a look at a batch."""
-    return httpx2.create_ssl_context()
 
 
 def _batch(document: Mapping[str, Any]) -> RemoteBatch:

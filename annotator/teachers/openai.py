@@ -21,6 +21,7 @@ from annotator.teachers.chat_format import (
     request_parameters,
     response_format,
 )
+from annotator.teachers.client import client_options, transport_options
 from annotator.teachers.gate import Gate
 from annotator.teachers.health import EndpointHealth
 from annotator.teachers.retry import backoff, exhausted_for, retry_after
@@ -42,16 +43,8 @@ async def open_endpoint(
     config: TeacherConfig, health: EndpointHealth, purse: Purse | None = None
 ) -> AsyncIterator["OpenAIEndpoint"]:
     """An endpoint whose connections are closed at the end, and whose calls are paid from `purse`."""
-    timeout = openai.Timeout(config.read_timeout, connect=config.connect_timeout)
-    # Redirects off: a key is bound to its host.
-    transport = openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout)
-    async with openai.AsyncOpenAI(
-        base_url=config.base_url,
-        api_key=config.api_key or "none",  # local servers want no key, the client insists on one
-        max_retries=0,
-        timeout=timeout,
-        http_client=transport,
-    ) as client:
+    transport = openai.DefaultAsyncHttpxClient(**transport_options(config))
+    async with openai.AsyncOpenAI(http_client=transport, **client_options(config)) as client:
         yield OpenAIEndpoint(config, client, health, purse)
 
 
