@@ -94,10 +94,15 @@ def evaluated_splits(session: Session, *, tenant_id: str, dataset_id: str) -> se
     return {split for request in session.scalars(query) for split in request["eval_splits"]}
 
 
+def without_evaluated(session: Session, splits: Sequence[str], *, tenant_id: str, dataset_id: str) -> tuple[str, ...]:
+    """Each of these splits, once, that no training job of the dataset evaluates."""
+    evaluated = evaluated_splits(session, tenant_id=tenant_id, dataset_id=dataset_id)
+    return tuple(split for split in dict.fromkeys(splits) if split not in evaluated)
+
+
 def pinned(session: Session, source: DemonstrationSource, *, tenant_id: str, dataset_id: str) -> DemonstrationSource:
     """The same source with the reviews there are now and no later ones, without the splits that are evaluated."""
-    evaluated = evaluated_splits(session, tenant_id=tenant_id, dataset_id=dataset_id)
-    splits = tuple(split for split in dict.fromkeys(source.splits) if split not in evaluated)
+    splits = without_evaluated(session, source.splits, tenant_id=tenant_id, dataset_id=dataset_id)
     return replace(source, splits=splits, reviews_until=last_review(session, tenant_id=tenant_id))
 
 

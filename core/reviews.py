@@ -15,7 +15,7 @@ from core.db.session import UnitOfWork
 from core.domain.annotation import Decision, Example
 from core.domain.relations import Relation, relation_from_json, relation_to_json
 from core.errors import Conflict, InvalidInput, NotFound
-from core.labels import DemonstrationSource, LabelledItem, evaluated_splits, example_of, reviews_of
+from core.labels import DemonstrationSource, LabelledItem, example_of, reviews_of, without_evaluated
 
 _MOST_SHOWN = 2000  # reviewed examples that demonstrations are drawn from: they are held in memory
 _LONGEST_SHOWN = 20_000  # code points of one, as of a demonstration in a prior
@@ -117,8 +117,7 @@ def for_demonstrations(
     Never gold, which is to measure the teacher; and never of a split that a training job of the dataset evaluates,
     whatever `source` says: what it is measured by must not have shaped the labels it learns from.
     """
-    evaluated = evaluated_splits(session, tenant_id=tenant_id, dataset_id=dataset_id)
-    splits = tuple(split for split in source.splits if split not in evaluated)
+    splits = without_evaluated(session, source.splits, tenant_id=tenant_id, dataset_id=dataset_id)
     later = aliased(ReviewRow)
     outdated = exists().where(
         later.example_position == ReviewRow.example_position,
