@@ -17,6 +17,7 @@ from transformers.masking_utils import sdpa_mask
 
 from core.errors import ModelNotSupported
 from trainer.attention import RowStatistics, Supervision, causeway_attention
+from trainer.cells import Cells
 
 _NAME = "causeway_admission"
 _LENGTH = 24  # tokens of the longer text
@@ -128,12 +129,11 @@ def _compare(model: PreTrainedModel, ids: Tensor, seen: Tensor) -> None:
 def _everything(seen: Tensor) -> dict[str, Supervision]:
     """Every row of a batch replaced, each seeing all it sees anyway, both ways. `seen` (B, T) is 0 on padding."""
     index = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
-    allowed = torch.ones(*seen.shape, seen.shape[1], dtype=torch.bool, device=seen.device)
+    everywhere = seen.bool()[..., None].expand(-1, -1, seen.shape[1])  # (B, T, T)
+    example, row, column = everywhere.nonzero(as_tuple=True)
+    allowed = Cells(example * seen.shape[1] + row, column)
     ways = {"recomputed rows": 0.0, "rows summed pair by pair": 1.0}
-    return {
-        how: Supervision(index, valid=seen.bool(), allowed=allowed, guided=True, pairs_up_to=share)
-        for how, share in ways.items()
-    }
+    return {how: Supervision(index, allowed, guided=True, pairs_up_to=share) for how, share in ways.items()}
 
 
 def _require_equal(model: PreTrainedModel, native: Tensor, ours: Tensor, told: str, what: str = "cat") -> None:

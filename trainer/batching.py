@@ -60,10 +60,10 @@ def collate(
     position_ids
         (B, T) int64, where packed or padded on the left: elsewhere positions are the model's default. They start at 0
         with each example. The padding of a packed row counts from 0 too, as if it were another example.
-    row_index, row_valid, is_effect
-        (B, R) int64, bool, bool. Padding rows point to T - 1: that position predicts nothing and no other sees it.
-    allowed
-        (B, R, T) bool: the columns each row may see. All False in padding rows.
+    row_index
+        (B, R) int64. Padding rows point to T - 1: that position predicts nothing and no other sees it.
+    allowed_slots, allowed_columns
+        (n,) int64: which columns each row may see, see trainer.cells. Padding rows may see none.
     scored, target_ids
         (B, T) bool, the positions whose logits predict a label; (N,) int64, those labels in the same order.
     targets, rows, tokens, positions
@@ -169,7 +169,6 @@ def _without_loss(example: Encoded) -> Encoded:
         row_positions=nothing,
         column_starts=np.zeros(1, np.int32),
         columns=nothing,
-        is_effect_row=np.zeros(0, np.bool_),
     )
 
 
@@ -199,15 +198,10 @@ def _rows(encoded: Sequence[Encoded], layout: _Layout) -> dict[str, torch.Tensor
     valid = np.arange(together.max()) < together[:, None]  # (B, R)
     index = np.full(valid.shape, length - 1, np.int64)
     index[valid] = np.concatenate([e.row_positions for e in encoded]) + layout.begin[owner]
-    is_effect = np.zeros(valid.shape, np.bool_)
-    is_effect[valid] = np.concatenate([e.is_effect_row for e in encoded])
     widths = np.concatenate([np.diff(e.column_starts) for e in encoded])  # columns of each supervised row
     columns = np.concatenate([e.columns for e in encoded]) + np.repeat(layout.begin[owner], widths)
-    allowed = np.zeros((*valid.shape, length), np.bool_)
-    allowed.reshape(-1, length)[np.repeat(np.flatnonzero(valid), widths), columns] = True
     return {
         "row_index": torch.from_numpy(index),
-        "row_valid": torch.from_numpy(valid),
-        "is_effect": torch.from_numpy(is_effect),
-        "allowed": torch.from_numpy(allowed),
+        "allowed_slots": torch.from_numpy(np.repeat(np.flatnonzero(valid), widths)),
+        "allowed_columns": torch.from_numpy(columns),
     }

@@ -26,7 +26,7 @@ from trainer.encoding import Encoded, encode_all
 from trainer.tensors import save_tensors
 
 _FORMAT = 1  # to be raised whenever trainer.encoding would encode the same examples otherwise
-_ARRAYS = ("ids", "row_positions", "column_starts", "columns", "is_effect_row")
+_ARRAYS = ("ids", "row_positions", "column_starts", "columns")
 _NUMBERS = ("prompt_length", "over", "cut_effects", "cut_causes", "straddling_causes")
 
 

@@ -46,7 +46,6 @@ class Encoded:
     row_positions: Ints  # (R,) increasing
     column_starts: Ints  # (R + 1,)
     columns: Ints  # (n,) increasing within a row, never above its row
-    is_effect_row: NDArray[np.bool_]  # (R,) predicts a token of an effect; otherwise a closure row only
     over: bool = False  # longer than max_length
     cut_effects: int = 0  # effects that max_length would shorten
     cut_causes: int = 0  # causes that max_length would shorten
@@ -146,7 +145,6 @@ def _encode_chunk(
                 row_positions=table.positions,
                 column_starts=table.starts,
                 columns=table.columns,
-                is_effect_row=table.is_effect,
                 over=over,
                 cut_effects=cut_effects,
                 cut_causes=cut_causes,

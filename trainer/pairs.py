@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.cells import Cells
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -58,18 +60,19 @@ class Pairs:
 _SUM = 0  # torch's number for that mode of EmbeddingBag
 
 
-def allowed_pairs(allowed: Tensor, index: Tensor, heads: int, key_heads: int) -> Pairs:
-    """The pairs of `allowed` (B, R, T), for rows at positions `index` (B, R); rows without one are not kept."""
-    _, places, length = allowed.shape
-    example, place, column = allowed.nonzero(as_tuple=True)  # in the order of rows
-    slots, counts = torch.unique_consecutive(example * places + place, return_counts=True)
+def allowed_pairs(cells: Cells, index: Tensor, length: int, heads: int, key_heads: int) -> Pairs:
+    """The pairs of `cells`, for rows at positions `index` (B, R) of T = `length`; rows without one are not kept."""
+    places = index.shape[1]
+    slots, counts = torch.unique_consecutive(cells.slot, return_counts=True)
     head = torch.arange(heads, device=index.device)
     counts = counts.repeat_interleave(heads)  # (N H,)
     starts = _starts(counts)
     row = torch.arange(len(counts), device=index.device).repeat_interleave(counts)  # (P,)
     first = _starts(counts[::heads])[:-1].repeat_interleave(heads)  # (N H,) first of a row's columns, for each head
     pair = torch.arange(len(row), device=index.device) + (first - starts[:-1])[row]
-    key = (example * length + column)[pair] * key_heads + (head // (heads // key_heads)).repeat(len(slots))[row]
+    key_of_cell = cells.slot // places * length + cells.column
+    key_head = (head // (heads // key_heads)).repeat(len(slots))  # (N H,)
+    key = key_of_cell[pair] * key_heads + key_head[row]
     by_key = key.argsort(stable=True)
     keys, key_counts = torch.unique_consecutive(key[by_key], return_counts=True)
     rows = slots // places * length + index.flatten()[slots]

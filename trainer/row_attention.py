@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainer.cells import Cells
+
 _CHUNK = 1 << 20  # scores in memory at a time: 4 MiB in float32, near a core's cache
 _DEVICE_CHUNK = 1 << 22  # on a GPU, where a kernel's launch costs more than what a finer cut saves
 
@@ -35,9 +37,9 @@ class RowPlan:
     chunks: tuple[tuple[slice, slice], ...]  # rows, and the columns from the first to the last that one of them sees
 
 
-def plan_rows(inside: Tensor, visible: Tensor, heads: int) -> RowPlan:
-    """From (B, R, T) bool, allowed and visible columns; each row needs one of each, and inside implies visible."""
-    return RowPlan(*_columns(inside), visible, tuple(_chunks(visible, heads)))
+def plan_rows(allowed: Cells, visible: Tensor, heads: int) -> RowPlan:
+    """For rows that see what `visible` (B, R, T) says. Each needs an allowed cell, and sees all that it is allowed."""
+    return RowPlan(*_columns(allowed, visible[..., 0]), visible, tuple(_chunks(visible, heads)))
 
 
 def attend_rows(
@@ -113,14 +115,13 @@ class _RowAttention(torch.autograd.Function):
         return grad_query, grad_key, grad_value, None, None
 
 
-def _columns(inside: Tensor) -> tuple[Tensor, Tensor]:
-    """`columns` and `present` of a plan."""
-    counts = inside.sum(-1)
-    *_, column = inside.nonzero(as_tuple=True)
-    firsts = (counts.flatten().cumsum(0) - counts.flatten()).view_as(counts)  # where each row's columns begin
-    slots = torch.arange(int(counts.max()), device=inside.device)
-    present = slots < counts[..., None]
-    return column[firsts[..., None] + torch.where(present, slots, 0)], present
+def _columns(allowed: Cells, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """`columns` and `present` of a plan. `rows` is anything (B, R)."""
+    counts = allowed.counts(rows)
+    firsts = (counts.flatten().cumsum(0) - counts.flatten()).view_as(counts)  # where each row's cells begin
+    places = torch.arange(int(counts.max()), device=rows.device)
+    present = places < counts[..., None]
+    return allowed.column[firsts[..., None] + torch.where(present, places, 0)], present
 
 
 def _chunks(visible: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:

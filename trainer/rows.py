@@ -79,25 +79,21 @@ class RowTable:
     positions: NDArray[np.int32]  # (R,) increasing
     starts: NDArray[np.int32]  # (R + 1,)
     columns: NDArray[np.int32]  # (n,) increasing within a row, never above its row
-    is_effect: NDArray[np.bool_]  # (R,)
 
 
 def row_tables(edges: Edges, kind: Rows | None, prompt_lengths: Ints) -> list[RowTable]:
     """The rows of each example, `kind` deciding which; all empty for None. `prompt_lengths` (N,) in tokens."""
-    effect_rows = _effect_blocks(edges)
-    if kind is Rows.ANSWER:
-        effect_rows = _from_target_on(effect_rows, prompt_lengths)
-    blocks = effect_rows
+    blocks = _effect_blocks(edges)
     if kind is None:
-        blocks = effect_rows[:, :0]
+        blocks = blocks[:, :0]
+    elif kind is Rows.ANSWER:
+        blocks = _from_target_on(blocks, prompt_lengths)
     elif kind is Rows.CLOSURE:
-        blocks = np.concatenate([effect_rows, _phrase_blocks(edges), _own_cause_blocks(edges)], axis=1)
+        blocks = np.concatenate([blocks, _phrase_blocks(edges), _own_cause_blocks(edges)], axis=1)
     width = 1 + int(blocks[2:].max(initial=0))  # of a key's last two digits: above any row or column
-    owner, row, column, block = _expand(blocks)
+    owner, row, column = _expand(blocks)
     keys = np.unique((owner * width + row) * width + column)
     row_keys, column_starts = np.unique(keys // width, return_index=True)
-    of_effects = block < effect_rows.shape[1]
-    is_effect = np.isin(row_keys, (owner * width + row)[of_effects])
     columns = (keys % width).astype(np.int32)
     column_starts = np.append(column_starts, len(keys))
     bounds = np.searchsorted(row_keys, np.arange(len(prompt_lengths) + 1) * width)
@@ -109,7 +105,6 @@ def row_tables(edges: Edges, kind: Rows | None, prompt_lengths: Ints) -> list[Ro
                 positions=(row_keys[first:last] % width).astype(np.int32),
                 starts=(starts - starts[0]).astype(np.int32),
                 columns=columns[starts[0] : starts[-1]],
-                is_effect=is_effect[first:last],
             )
         )
     return tables
@@ -156,15 +151,15 @@ def _cause_end(edges: Edges) -> Ints:
     return np.where(edges.straddles, np.maximum(edges.effect_lo, edges.cause_lo), edges.cause_hi)
 
 
-def _expand(blocks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Owner, row, column and block number of every cell on or below the diagonal."""
+def _expand(blocks: Ints) -> tuple[Ints, Ints, Ints]:
+    """Owner, row and column of every cell on or below the diagonal."""
     owner, row_lo, row_hi, column_lo, column_hi = blocks
     height, width = np.maximum(row_hi - row_lo, 0), np.maximum(column_hi - column_lo, 0)
     block = np.repeat(np.arange(len(owner)), height * width)
     down, right = np.divmod(ramp(height * width), width[block])
     row, column = row_lo[block] + down, column_lo[block] + right
     keep = column <= row
-    return owner[block][keep], row[keep], column[keep], block[keep]
+    return owner[block][keep], row[keep], column[keep]
 
 
 def _starts(counts: Ints) -> Ints:

@@ -15,6 +15,7 @@ from transformers import TrainerState
 
 from core.domain.training import TrainingConfig
 from trainer.attention import RowStatistics, Supervision
+from trainer.cells import Cells
 from trainer.loss import attention_loss
 from trainer.objective import gamma, is_guided, supervised_layers
 
@@ -100,8 +101,7 @@ class MicroBatchLoss:
             return None
         return Supervision(
             inputs["row_index"],
-            inputs["row_valid"],
-            inputs["allowed"],
+            Cells(inputs["allowed_slots"], inputs["allowed_columns"]),
             guided=step.guided,
             layers=self._layers,
             exclude=self._objective.exclude,

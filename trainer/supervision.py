@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.domain.training import Exclude
+from trainer.cells import Cells
 from trainer.pairs import Pairs, allowed_pairs
 from trainer.row_attention import RowPlan, plan_rows
 
@@ -60,8 +61,7 @@ class Supervision:
     """The rows of a batch, handed to the model as the keyword argument `supervision`."""
 
     index: Tensor  # (B, R) int64 position of each row; padding rows hold T - 1
-    valid: Tensor  # (B, R) bool
-    allowed: Tensor  # (B, R, T) bool
+    allowed: Cells  # what the labels allow each row; nothing to padding rows
     guided: bool = False  # the rows see only their allowed columns
     layers: range | None = None  # indices of the layers that are supervised; None for all
     exclude: Exclude = Exclude.NONE  # a column that the statistics leave out; guided rows see it if it is allowed
@@ -78,24 +78,47 @@ class Supervision:
 
 
 def _look(rows: Supervision, mask: Tensor | None, layout: Layout, dtype: torch.dtype) -> Sight:
-    visible = _visible(rows.index, layout.length, mask)
-    shown = rows.allowed & visible & rows.valid[..., None]
-    excluded = None if rows.exclude is Exclude.NONE else _excluded(rows, visible)
-    counted = visible if excluded is None else visible & ~excluded
-    inside = shown if excluded is None else shown & counted
-    allowed = inside.sum(-1)
-    others = (counted.sum(-1) - allowed) * (allowed > 0)
-    how: Dense | Sparse
-    if layout.fused and excluded is None and 0 < int(allowed.sum()) <= rows.pairs_up_to * int(visible.sum()):
-        how = Sparse(allowed_pairs(shown, rows.index, layout.heads, layout.key_heads), _bias(mask, dtype))
-    else:
+    shown = rows.allowed.where(_is_seen(rows.allowed, rows.index, mask))
+    if layout.fused and rows.exclude is Exclude.NONE:
+        allowed, visible = shown.counts(rows.index), _how_many_seen(rows.index, mask)
+        if 0 < len(shown.slot) <= rows.pairs_up_to * int(visible[allowed > 0].sum()):
+            pairs = allowed_pairs(shown, rows.index, layout.length, layout.heads, layout.key_heads)
+            return Sight(mask, layout, allowed, _others(visible, allowed), Sparse(pairs, _bias(mask, dtype)))
+    return _look_at_whole_rows(rows, shown, mask, layout)
+
+
+def _look_at_whole_rows(rows: Supervision, shown: Cells, mask: Tensor | None, layout: Layout) -> Sight:
+    visible = _seen(rows.index, layout.length, mask)
+    of_guidance = of_statistics = _whole_rows(shown, visible, rows.index, layout.heads)
+    inside, counted = shown, visible
+    if rows.exclude is not Exclude.NONE:
+        left_out = rows.index if rows.exclude is Exclude.SELF else visible.int().argmax(-1)  # (B, R) the first it sees
+        inside = shown.where(shown.column != shown.of_rows(left_out))
+        counted = visible & ~_only(left_out, visible)
         of_statistics = _whole_rows(inside, counted, rows.index, layout.heads)
-        of_guidance = of_statistics if excluded is None else _whole_rows(shown, visible, rows.index, layout.heads)
-        how = Dense(of_statistics, of_guidance)
-    return Sight(mask, layout, allowed, others, how)
+    allowed = inside.counts(rows.index)
+    return Sight(mask, layout, allowed, _others(counted.sum(-1), allowed), Dense(of_statistics, of_guidance))
 
 
-def _visible(index: Tensor, length: int, mask: Tensor | None) -> Tensor:
+def _others(visible: Tensor, allowed: Tensor) -> Tensor:
+    """(B, R) how many columns a row sees besides its allowed ones; 0 where it sees none of those."""
+    return (visible - allowed) * (allowed > 0)
+
+
+def _is_seen(cells: Cells, index: Tensor, mask: Tensor | None) -> Tensor:
+    """(n,) bool: whether each cell's row sees its column."""
+    row = cells.of_rows(index)
+    if mask is None:
+        return cells.column <= row
+    return mask[cells.slot // index.shape[1], 0, row, cells.column]
+
+
+def _how_many_seen(index: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, R) int64: how many columns each row sees."""
+    return index + 1 if mask is None else mask[:, 0].sum(-1).gather(1, index)
+
+
+def _seen(index: Tensor, length: int, mask: Tensor | None) -> Tensor:
     """(B, R, T) bool: the columns each row sees."""
     if mask is None:
         return torch.arange(length, device=index.device) <= index[..., None]
@@ -103,22 +126,15 @@ def _visible(index: Tensor, length: int, mask: Tensor | None) -> Tensor:
     return mask[:, 0][batch[:, None], index]
 
 
-def _excluded(rows: Supervision, visible: Tensor) -> Tensor:
-    """(B, R, T) bool: the one column of each row that its statistics leave out."""
-    if rows.exclude is Exclude.SINK:
-        return visible & (visible.cumsum(-1) == 1)
-    return _own(rows.index, visible)
+def _only(columns: Tensor, like: Tensor) -> Tensor:
+    """(B, R, T) bool as `like`: one column of each row, of `columns` (B, R)."""
+    return torch.arange(like.shape[-1], device=like.device) == columns[..., None]
 
 
-def _own(index: Tensor, like: Tensor) -> Tensor:
-    return torch.arange(like.shape[-1], device=like.device) == index[..., None]
-
-
-def _whole_rows(inside: Tensor, visible: Tensor, index: Tensor, heads: int) -> WholeRows:
-    kept = inside.any(-1)
-    own = _own(index, visible)
-    inside, visible = (torch.where(kept[..., None], seen, own) for seen in (inside, visible))
-    return WholeRows(plan_rows(inside, visible, heads), kept)
+def _whole_rows(allowed: Cells, visible: Tensor, index: Tensor, heads: int) -> WholeRows:
+    kept = allowed.counts(index) > 0
+    visible = torch.where(kept[..., None], visible, _only(index, visible))
+    return WholeRows(plan_rows(allowed.filled_up(index), visible, heads), kept)
 
 
 def _bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -28,32 +28,40 @@ MapLoss: TypeAlias = Callable[[Tensor, Batch, float], Tensor]
 
 def vectorised_hinge(attention: Tensor, batch: Batch, alpha: float) -> Tensor:
     """Sum over rows of max(0, alpha - a1 / a0), from the mean map (B, T, T)."""
-    index, valid, allowed = batch["row_index"], batch["row_valid"], batch["allowed"]
+    index = batch["row_index"]
     example = torch.arange(len(index), device=index.device)[:, None]
     rows = attention[example, index]  # (B, R, T)
     visible = torch.arange(rows.shape[-1], device=index.device) <= index[..., None]
-    inside = allowed & visible
+    inside = _allowed(batch, rows)
     n1 = inside.sum(-1).clamp(min=1)  # (B, R)
     n0 = (visible.sum(-1) - n1).clamp(min=1)
     mass = (rows * inside).sum(-1)
     others = (rows * (visible & ~inside)).sum(-1)
     ratio = (mass / n1) / (others / n0).clamp(min=1e-9)
-    losses: Tensor = (alpha - ratio).clamp(min=0) * valid
+    losses: Tensor = (alpha - ratio).clamp(min=0) * inside.any(-1)  # not of padding rows
     return losses.sum()
 
 
 def looped_hinge(attention: Tensor, batch: Batch, alpha: float) -> Tensor:
     """The same, a row at a time."""
     total = attention.new_zeros(())
+    allowed = _allowed(batch, batch["row_index"][..., None].expand(-1, -1, attention.shape[2]))
     for example, rows in enumerate(batch["row_index"].tolist()):
         for place, row in enumerate(rows):
-            if not batch["row_valid"][example, place]:
+            inside = allowed[example, place, : row + 1]
+            if not inside.any():
                 continue
             seen = attention[example, row, : row + 1]
-            inside = batch["allowed"][example, place, : row + 1]
             ratio = seen[inside].mean() / seen[~inside].mean().clamp(min=1e-9)
             total = total + (alpha - ratio).clamp(min=0)
     return total
+
+
+def _allowed(batch: Batch, like: Tensor) -> Tensor:
+    """(B, R, T) bool, as `like`: the columns that labels allow each row; none to padding rows."""
+    allowed = torch.zeros_like(like, dtype=torch.bool)
+    allowed.flatten(0, 1)[batch["allowed_slots"], batch["allowed_columns"]] = True
+    return allowed
 
 
 class FullMaps(Trainer):
@@ -98,6 +106,6 @@ class FullMaps(Trainer):
         token_loss = cross_entropy(outputs.logits.float(), inputs["target_ids"])
         layers = [layer.float().mean(1) for layer in outputs.attentions]  # each (B, T, T)
         attention = torch.stack(layers).mean(0)
-        rows = self._map_loss(attention, inputs, self._objective.alpha) / inputs["row_valid"].sum().clamp(min=1)
+        rows = self._map_loss(attention, inputs, self._objective.alpha) / max(inputs["rows"], 1)
         loss = token_loss + self._objective.gamma * rows
         return (loss, outputs) if return_outputs else loss

@@ -19,6 +19,7 @@ from benchmarks.speed.report import TARGETS
 from benchmarks.speed.scene import BATCH, PAD, Scene, examples
 from trainer.attention import Supervision, causeway_attention
 from trainer.batching import collate
+from trainer.cells import Cells
 
 
 def main() -> None:
@@ -56,8 +57,8 @@ def _step(scene: Scene, pairs_up_to: float | None, guided: bool) -> Callable[[],
     module, supervision = torch.nn.Module(), None
     if pairs_up_to is not None:
         batch = collate(examples(scene, BATCH), pad_id=PAD)
-        rows = batch["row_index"], batch["row_valid"], batch["allowed"]
-        supervision = Supervision(*rows, guided=guided, pairs_up_to=pairs_up_to)
+        allowed = Cells(batch["allowed_slots"], batch["allowed_columns"])
+        supervision = Supervision(batch["row_index"], allowed, guided=guided, pairs_up_to=pairs_up_to)
 
     def step() -> None:
         output, statistics = causeway_attention(module, query, key, value, None, supervision=supervision)

@@ -72,7 +72,7 @@ def examples(scene: Scene, count: int) -> list[Encoded]:
 def without_rows(encoded: Encoded) -> Encoded:
     """The same tokens for plain fine-tuning."""
     none = np.empty(0, np.int32)
-    return Encoded(encoded.example_id, encoded.ids, encoded.prompt_length, none, np.zeros(1, np.int32), none, none > 0)
+    return Encoded(encoded.example_id, encoded.ids, encoded.prompt_length, none, np.zeros(1, np.int32), none)
 
 
 def _example(scene: Scene, seed: int) -> Encoded:
@@ -88,7 +88,6 @@ def _example(scene: Scene, seed: int) -> Encoded:
         row_positions=positions.astype(np.int32),
         column_starts=np.cumsum([0, *map(len, columns)]).astype(np.int32),
         columns=np.array([*chain.from_iterable(columns)], np.int32),
-        is_effect_row=np.ones(scene.rows, np.bool_),
     )
 
 

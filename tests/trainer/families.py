@@ -1,9 +1,11 @@
 """Tiny models of several families, made from their configs with random weights, and examples for them."""
 
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -18,6 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from trainer.cells import Cells
 from trainer.encoding import Encoded
 
 VOCABULARY = 50
@@ -61,6 +64,24 @@ def model_of(family: str, attention: str) -> PreTrainedModel:
     return model.train()
 
 
+def allowed_in(batch: dict[str, Any]) -> Cells:
+    """What labels allow the rows of a collated batch."""
+    return Cells(batch["allowed_slots"], batch["allowed_columns"])
+
+
+def as_cells(allowed: Tensor) -> Cells:
+    """The same from a map (B, R, T)."""
+    example, row, column = allowed.nonzero(as_tuple=True)
+    return Cells(example * allowed.shape[1] + row, column)
+
+
+def as_map(cells: Cells, rows: Tensor, length: int) -> Tensor:
+    """And back: (B, R, T) of cells of `rows` (B, R)."""
+    allowed = torch.zeros(*rows.shape, length, dtype=torch.bool)
+    allowed.flatten(0, 1)[cells.slot, cells.column] = True
+    return allowed
+
+
 def encoded(length: int, rows: dict[int, list[int]], *, prompt_length: int | None = None, name: str = "") -> Encoded:
     """An example of `length` pseudo-random tokens with the given rows: position -> columns."""
     columns = [sorted(rows[row]) for row in sorted(rows)]
@@ -71,5 +92,4 @@ def encoded(length: int, rows: dict[int, list[int]], *, prompt_length: int | Non
         row_positions=np.array(sorted(rows), np.int32),
         column_starts=np.cumsum([0, *map(len, columns)]).astype(np.int32),
         columns=np.array([*chain.from_iterable(columns)], np.int32),
-        is_effect_row=np.ones(len(rows), np.bool_),
     )

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from core.domain.training import Aggregate, Exclude, Form, ObjectiveConfig
 from core.errors import ModelNotSupported
 from tests.trainer import reference
-from tests.trainer.families import CONFIGS, WINDOW, encoded, model_of
+from tests.trainer.families import CONFIGS, WINDOW, allowed_in, encoded, model_of
 from trainer import attention
 from trainer.attention import Supervision
 from trainer.batching import collate
+from trainer.cells import Cells
 from trainer.loss import attention_loss
 from trainer.objective import supervised_layers
 
@@ -39,6 +40,10 @@ def padded(rows=ROWS, *, left=False, lengths=LENGTHS):
     return [{r + s: [c + s for c in cs] for r, cs in of.items()} for of, s in zip(rows, shifts, strict=True)]
 
 
+def of_one_row(*columns):
+    return Cells(torch.zeros(len(columns), dtype=torch.long), torch.tensor(columns))
+
+
 def inputs_of(batch):
     return {k: batch[k] for k in ("input_ids", "attention_mask", "labels", "position_ids") if k in batch}
 
@@ -46,8 +51,7 @@ def inputs_of(batch):
 def fast(model, batch, objective, *, guided):
     supervision = Supervision(
         batch["row_index"],
-        batch["row_valid"],
-        batch["allowed"],
+        allowed_in(batch),
         guided=guided,
         layers=supervised_layers(objective, model.config.num_hidden_layers),
         exclude=objective.exclude,
@@ -166,8 +170,8 @@ def test_what_is_excluded_moves_no_loss(exclude):
     """Raising one key changes the mass, unless it is that of the excluded column."""
     column = {Exclude.SINK: 0, Exclude.SELF: 4}[exclude]
     query, key = torch.ones(1, 1, 6, 2), torch.zeros(1, 1, 6, 2)
-    allowed = torch.tensor([[[True, True, False, False, True, False]]])  # of row 4: both excluded columns are causes
-    supervision = Supervision(torch.tensor([[4]]), torch.tensor([[True]]), allowed, exclude=exclude)
+    allowed = of_one_row(0, 1, 4)  # of row 4: both excluded columns are causes
+    supervision = Supervision(torch.tensor([[4]]), allowed, exclude=exclude)
 
     def statistics(raised):
         keys = key.clone()
@@ -182,7 +186,7 @@ def test_what_is_excluded_moves_no_loss(exclude):
 
 
 def test_layers_without_numbers_cannot_be_chosen():
-    supervision = Supervision(torch.tensor([[2]]), torch.tensor([[True]]), torch.ones(1, 1, 3).bool(), layers=range(1))
+    supervision = Supervision(torch.tensor([[2]]), of_one_row(0, 1, 2), layers=range(1))
     state = torch.zeros(1, 1, 3, 2)
     with pytest.raises(ModelNotSupported, match="number"):
         attention.causeway_attention(torch.nn.Module(), state, state, state, None, supervision=supervision)
@@ -192,7 +196,7 @@ def test_a_row_whose_window_hides_its_columns_is_dropped_not_nan():
     rows = [{WINDOW + 3: [0]}]
     batch = batch_of(rows, lengths=(12,))
     model = model_of("mistral", attention.NAME)
-    supervision = Supervision(batch["row_index"], batch["row_valid"], batch["allowed"], guided=True)
+    supervision = Supervision(batch["row_index"], allowed_in(batch), guided=True)
     out = model(**inputs_of(batch), supervision=supervision, output_attentions=True, use_cache=False)
     assert not any(layer.kept.any() for layer in out.attentions)
     loss = out.loss + attention_loss(out.attentions, LOG_MASS).sum()
@@ -205,7 +209,7 @@ def test_log_mass_keeps_its_gradient_where_the_mass_underflows():
     scores = torch.tensor([200.0, 0.0, 0.0])
     query = scores.reshape(1, 1, 3, 1).flip(2).requires_grad_()  # row 2 scores key 0 at 200, beyond exp in float32
     key = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 1, 3, 1)
-    supervision = Supervision(torch.tensor([[2]]), torch.tensor([[True]]), torch.tensor([[[False, True, True]]]))
+    supervision = Supervision(torch.tensor([[2]]), of_one_row(1, 2))
     _, statistics = attention.causeway_attention(
         torch.nn.Module(), query, key, key, None, scaling=1.0, supervision=supervision
     )
@@ -217,7 +221,7 @@ def test_log_mass_keeps_its_gradient_where_the_mass_underflows():
 def test_guided_masking_hides_what_is_not_allowed():
     rows = [{5: [1, 2]}]
     batch = batch_of(rows, lengths=(7,))
-    supervision = Supervision(batch["row_index"], batch["row_valid"], batch["allowed"], guided=True)
+    supervision = Supervision(batch["row_index"], allowed_in(batch), guided=True)
     query, key, value = (torch.randn(1, 2, 7, 4) for _ in range(3))
     output, _ = attention.causeway_attention(torch.nn.Module(), query, key, value, None, supervision=supervision)
     changed = value.clone()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.families import encoded, model_of
+from tests.trainer.families import allowed_in, as_map, encoded, model_of
 from trainer import attention
 from trainer.attention import Supervision
 from trainer.batching import FILLER, NO_LOSS, Examples, LengthGrouped, collate
@@ -30,7 +30,9 @@ def test_every_token_label_and_row_stands_where_it_should(batch, left):
     assert tensors["targets"] == (tensors["labels"] != NO_LOSS).sum() == len(tensors["target_ids"])
     assert tensors["target_ids"].tolist() == tensors["labels"][:, 1:][tensors["scored"][:, :-1]].tolist()
     assert not tensors["scored"][:, -1].any()
-    assert tensors["rows"] == tensors["row_valid"].sum()
+    allowed = as_map(allowed_in(tensors), tensors["row_index"], longest)
+    assert allowed.sum() == sum(len(e.columns) for e in batch)
+    assert tensors["rows"] == allowed.any(-1).sum()
     assert tensors["tokens"] == tensors["attention_mask"].sum()
     assert tensors["positions"] == tensors["input_ids"].numel()
     for b, example in enumerate(batch):
@@ -44,11 +46,10 @@ def test_every_token_label_and_row_stands_where_it_should(batch, left):
         for k, row in enumerate(example.row_positions):
             columns = example.columns[example.column_starts[k] : example.column_starts[k + 1]]
             assert tensors["row_index"][b, k] == row + shift
-            assert tensors["allowed"][b, k].nonzero().flatten().tolist() == (columns + shift).tolist()
+            assert allowed[b, k].nonzero().flatten().tolist() == (columns + shift).tolist()
         rows = len(example.row_positions)
-        assert tensors["row_valid"][b].tolist() == [True] * rows + [False] * (tensors["row_valid"].shape[1] - rows)
         assert (tensors["row_index"][b, rows:] == longest - 1).all()
-        assert not tensors["allowed"][b, rows:].any()
+        assert not allowed[b, rows:].any()
         if left:
             assert tensors["position_ids"][b, inside].tolist() == list(range(len(example.ids)))
 
@@ -59,7 +60,7 @@ def test_padding_leaves_losses_unchanged(left):
     model = model_of("qwen3", attention.NAME).eval()
 
     def mass_and_logits(batch):
-        supervision = Supervision(batch["row_index"], batch["row_valid"], batch["allowed"])
+        supervision = Supervision(batch["row_index"], allowed_in(batch))
         asked = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids") if k in batch}
         out = model(**asked, supervision=supervision, output_attentions=True, use_cache=False)
         real = batch["attention_mask"][0].bool()
@@ -87,7 +88,7 @@ def test_a_filler_adds_nothing():
     examples = Examples([encoded(9, {4: [1]}), encoded(6, {2: [0]})])
     batch = collate([examples[0], examples[FILLER]], pad_id=0)
     assert (batch["labels"][1] == NO_LOSS).all()
-    assert not batch["row_valid"][1].any()
+    assert batch["allowed_slots"].tolist() == [0]
     assert batch["attention_mask"][1].sum() == 6
     assert (examples[1].prompt_length, len(examples[1].row_positions)) == (3, 1)
 

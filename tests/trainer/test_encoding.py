@@ -129,7 +129,6 @@ def test_examples_do_not_touch_each_other(drawn, kind):
     for one, other in zip(alone, together, strict=True):
         assert one.ids.tolist() == other.ids.tolist()
         assert rows_of(one) == rows_of(other)
-        assert one.is_effect_row.tolist() == other.is_effect_row.tolist()
 
 
 def birds() -> Example:
@@ -147,7 +146,6 @@ def test_the_row_before_an_effect_token_sees_the_causes():
     words = tokenizer.convert_ids_to_tokens(encoded.ids.tolist())
     seen = {words[row + 1]: [words[c] for c in columns] for row, columns in rows_of(encoded).items()}
     assert seen == {word: ["20", "gulls", "15", "terns", "30", "herons"] for word in ("65", "birds")}
-    assert encoded.is_effect_row.all()
 
 
 def test_closure_lets_a_cause_see_its_phrase_so_far_and_its_own_causes():
@@ -166,7 +164,6 @@ def test_closure_lets_a_cause_see_its_phrase_so_far_and_its_own_causes():
         6: [0, 1, 2, 3, 6],  # the first 35 is a cause that has causes
         8: [6],  # predicts the last 35
     }  # fmt: skip
-    assert encoded.is_effect_row.tolist() == [False] * 4 + [True, False, True]
 
 
 def test_a_phrase_inside_a_number_is_not_taken_for_it():
@@ -302,6 +299,6 @@ def test_what_max_length_would_cut_is_counted_and_nothing_is_cut():
 
 def test_no_rows_are_made_when_none_are_asked_for():
     encoded = encode(tokenizer_of("whole_words"), birds(), max_length=64, rows=None)
-    assert encoded.row_positions.size == encoded.columns.size == encoded.is_effect_row.size == 0
+    assert encoded.row_positions.size == encoded.columns.size == 0
     assert encoded.column_starts.tolist() == [0]
     assert encoded.ids.dtype == np.int32

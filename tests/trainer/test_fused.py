@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.families import as_cells
 from trainer.fused import fused_attention
 from trainer.pairs import allowed_pairs
 
@@ -31,7 +32,7 @@ def case(batch=2, heads=4, groups=2, rows=5, length=9, width=3, *, seed=0, paddi
 def fused(tensors, index, allowed, visible, *, guided, scaling=0.5):
     """Output (B, T, H, D), and log-mass (B, R, H) with 0 in rows that are allowed nothing."""
     query, key, _ = tensors
-    pairs = allowed_pairs(allowed, index, query.shape[1], key.shape[1])
+    pairs = allowed_pairs(as_cells(allowed), index, query.shape[2], query.shape[1], key.shape[1])
     causal = torch.equal(visible, torch.ones_like(visible).tril())
     bias = (
         None
@@ -135,7 +136,7 @@ def test_what_is_kept_for_backward_is_no_map():
     length, rows = 200, 150
     tensors, index, allowed, _ = case(1, 4, 4, rows, length, 8, window=length, dtype=torch.float32)
     allowed[..., 5:] = False
-    pairs = allowed_pairs(allowed, index, 4, 4)
+    pairs = allowed_pairs(as_cells(allowed), index, length, 4, 4)
     sizes = []
 
     def note(tensor):

@@ -8,7 +8,7 @@ from transformers import BloomConfig, MptConfig, OPTConfig
 
 from core.domain.training import Exclude, Method, ObjectiveConfig, TrainingConfig
 from core.errors import ModelNotSupported
-from tests.trainer.families import CONFIGS, WINDOW, encoded, model_of
+from tests.trainer.families import CONFIGS, WINDOW, allowed_in, as_map, encoded, model_of
 from tests.trainer.test_admission import ADMITTED, build
 from tests.trainer.test_batching import examples
 from trainer import attention, supervision
@@ -51,6 +51,7 @@ def test_every_token_label_and_row_stands_where_it_should(batch, capacity):
     assert sorted(tensors["example_ids"]) == sorted(e.example_id for e in batch)
     by_name = {e.example_id: e for e in batch}
     ordered = iter(by_name[name] for name in tensors["example_ids"])
+    allowed = as_map(allowed_in(tensors), tensors["row_index"], tensors["input_ids"].shape[1])
     found = {"tokens": 0, "rows": 0, "targets": 0}
     for b, positions in enumerate(tensors["position_ids"].tolist()):
         starts = [at for at, position in enumerate(positions) if position == 0]
@@ -68,10 +69,10 @@ def test_every_token_label_and_row_stands_where_it_should(batch, capacity):
             for k, row in enumerate(example.row_positions):
                 columns = example.columns[example.column_starts[k] : example.column_starts[k + 1]]
                 assert tensors["row_index"][b, supervised + k] == row + begin
-                assert tensors["allowed"][b, supervised + k].nonzero().flatten().tolist() == (columns + begin).tolist()
+                assert allowed[b, supervised + k].nonzero().flatten().tolist() == (columns + begin).tolist()
             supervised += len(example.row_positions)
             found["tokens"] += end - begin
-        assert tensors["row_valid"][b].sum() == supervised
+        assert allowed[b].any(-1).sum() == supervised
         assert (tensors["row_index"][b, supervised:] == len(positions) - 1).all()
         found["rows"] += supervised
         found["targets"] += int((tensors["labels"][b] != NO_LOSS).sum())
@@ -112,7 +113,8 @@ def run(family, batch, objective, *, pack_to):
     tensors = collate(batch, pad_id=0, pack_to=pack_to)
     losses = MicroBatchLoss(model, config)(model, tensors, step)
     losses.loss.backward()
-    masses = [layer.log_mass.transpose(1, 2)[tensors["row_valid"]] for layer in losses.layers]  # each (rows, H)
+    real = allowed_in(tensors).counts(tensors["row_index"]) > 0  # (B, R) no padding rows
+    masses = [layer.log_mass.transpose(1, 2)[real] for layer in losses.layers]  # each (rows, H)
     names = [name for name in tensors["example_ids"] for e in batch if e.example_id == name for _ in e.row_positions]
     by_name = {name: [m[[n == name for n in names]] for m in masses] for name in {*names}}
     parts = [losses.loss, losses.token_loss, losses.attention_loss]
@@ -177,8 +179,9 @@ def test_a_mask_that_forgets_the_neighbours_would_be_noticed(monkeypatch):
     with pytest.raises(ModelNotSupported, match="for its output"):
         check_packing(model, supervised=True)
     monkeypatch.undo()
-    seen = supervision._visible
-    monkeypatch.setattr(supervision, "_visible", lambda index, length, _mask: seen(index, length, None))
+    row, cell = supervision._seen, supervision._is_seen
+    monkeypatch.setattr(supervision, "_seen", lambda index, length, _mask: row(index, length, None))
+    monkeypatch.setattr(supervision, "_is_seen", lambda cells, index, _mask: cell(cells, index, None))
     check_packing(model, supervised=False)
     with pytest.raises(ModelNotSupported, match="for recomputed rows"):
         check_packing(model, supervised=True)

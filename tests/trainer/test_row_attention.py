@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.families import as_cells
 from trainer import row_attention
 from trainer.row_attention import attend_rows, plan_rows
 
@@ -24,7 +25,7 @@ def case(batch=2, heads=4, groups=2, rows=5, length=7, width=3, *, seed=0, dtype
 
 
 def attend(query, key, value, inside, visible, *, guided):
-    return attend_rows(query, key, value, plan_rows(inside, visible, query.shape[1]), guided=guided)
+    return attend_rows(query, key, value, plan_rows(as_cells(inside), visible, query.shape[1]), guided=guided)
 
 
 def by_autograd(query, key, value, inside, visible):
