@@ -152,9 +152,33 @@ class TrainingFailed(CausewayError):
 
 
 class BaseModelUnavailable(TrainingFailed):
-    """A base model cannot be loaded: missing folder, unknown or gated hub id."""
+    """A base model cannot be loaded: its files cannot be used, or as the classes below say. Facts: `base`, `source`."""
 
     code = "base_model_unavailable"
+
+
+class BaseModelMissing(BaseModelUnavailable):
+    """The folder that a base model is to be in is not there, or has no model in it."""
+
+    code = "base_model_missing"
+
+
+class BaseModelUnknown(BaseModelUnavailable):
+    """The hub has no model of this id, or no such revision of it, or none that it shows us."""
+
+    code = "base_model_unknown"
+
+
+class BaseModelGated(BaseModelUnavailable):
+    """The hub has the model, and wants access to be asked for."""
+
+    code = "base_model_gated"
+
+
+class HubUnreachable(BaseModelUnavailable):
+    """The hub does not answer, and the model is not in the cache."""
+
+    code = "hub_unreachable"
 
 
 class LabelsChanged(TrainingFailed):

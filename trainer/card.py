@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from core.domain.run_folder import RunConfig, run_to_json
-from core.domain.training import Method
+from core.domain.training import Method, TrainingConfig
 from trainer.base import SMALL
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as --max-lora-rank
@@ -22,7 +22,6 @@ def model_card(
 ) -> str:
     """README.md of an adapter folder, in Markdown. A function of its arguments alone."""
     training = run.training
-    leaves = sorted({name.rsplit(".", 1)[-1] for name in targets})
     return f"""\
 ---
 library_name: peft
@@ -38,7 +37,7 @@ Trained by Causeway with {_METHODS[training.method]}.
 | Base model | `{run.base.source}` |
 | Base revision | {f"`{revision}`" if revision else "a local folder, without a revision"} |
 | Method | `{training.method}` |
-| LoRA | rank {training.lora_rank}, alpha {training.lora_alpha}, on {", ".join(f"`{leaf}`" for leaf in leaves)} |
+| LoRA | {_lora(training, targets)} |
 | Training data | sha256 `{run.data_sha256 or "not stated"}` |
 | Run | `{run.run_id or "not stated"}` |
 
@@ -81,6 +80,12 @@ vllm serve {_loadable(run)} --enable-lora --max-lora-rank {vllm_rank(training.lo
 def vllm_rank(rank: int) -> int:
     """The smallest --max-lora-rank that serves an adapter of this rank."""
     return next(limit for limit in VLLM_RANKS if rank <= limit)
+
+
+def _lora(training: TrainingConfig, targets: Sequence[str]) -> str:
+    leaves = ", ".join(f"`{leaf}`" for leaf in sorted({name.rsplit(".", 1)[-1] for name in targets}))
+    scaled = " (rank-stabilised: scaled by alpha / sqrt(rank))" if training.lora_rslora else ""
+    return f"rank {training.lora_rank}, alpha {training.lora_alpha}{scaled}, on {leaves}"
 
 
 def _table(metrics: Mapping[str, Mapping[str, float]]) -> str:

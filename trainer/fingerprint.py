@@ -11,6 +11,8 @@ from core.errors import CheckpointMismatch
 from trainer.checkpoints import run_of
 
 _PACE = frozenset({"log_every", "checkpoint_every", "merge"})  # may change: the weights stay the same
+# Settings that later versions brought, at the value that means what was done before: a run outlives such an upgrade.
+_LATER = {"lora_rslora": False}
 
 
 def fingerprint_of(run: RunConfig, folder: Path, base_revision: str | None, *, processes: int = 1) -> dict[str, str]:
@@ -25,7 +27,7 @@ def fingerprint_of(run: RunConfig, folder: Path, base_revision: str | None, *, p
     processes
         That train together: `batch_size` is per process.
     """
-    training = {name: value for name, value in asdict(run.training).items() if name not in _PACE}
+    training = {name: value for name, value in asdict(run.training).items() if _decides(name, value)}
     files = [folder / "train.jsonl"]
     if run.training.best_metric:  # that split decides which weights are kept
         files.append(folder / "eval" / f"{run.training.best_metric.rpartition('.')[0]}.jsonl")
@@ -48,6 +50,10 @@ def require_same(checkpoint: Path, fingerprint: Mapping[str, str]) -> None:
             checkpoint=checkpoint.name,
             differs=differs,
         )
+
+
+def _decides(name: str, value: object) -> bool:
+    return name not in _PACE and not (name in _LATER and value == _LATER[name])
 
 
 def _digest(value: object) -> str:

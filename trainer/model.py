@@ -6,22 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -32,11 +19,8 @@ from transformers import (
 
 from core.domain.run_folder import BaseModelSpec
 from core.domain.training import TrainingConfig, Tuning
-from core.errors import BaseModelUnavailable, ExtraMissing, InvalidInput
-from trainer.base import SMALL, small_folder, small_revision
-
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-_HUB_DUPLICATES = ["original/*", "onnx/*", "consolidated*"]  # the same weights in other formats
+from core.errors import ExtraMissing, InvalidInput
+from trainer.base_files import load, locate, unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +50,18 @@ def load_base(
     ------
     ExtraMissing
         4 bits without the extra `qlora`.
+    BaseModelMissing, BaseModelUnknown, BaseModelGated, HubUnreachable
+        As locate.
     BaseModelUnavailable
-        There is no such folder, hub id or revision, access is denied, the hub cannot be reached, or what is there is
-        not a causal language model with safetensors weights and a fast tokenizer.
+        What is there is not a causal language model with safetensors weights and a fast tokenizer.
     """
-    folder, revision = _locate(spec)
-    tokenizer = _load(spec, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    folder, revision = locate(spec)
+    tokenizer = load(spec, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
     if not tokenizer.is_fast:
-        raise _unavailable(spec, "its tokenizer is a slow one, without offsets; convert it to a tokenizer.json")
+        raise unavailable(spec, "its tokenizer is a slow one, without offsets; convert it to a tokenizer.json")
     _ensure_padding(spec, tokenizer)
     device = _device()
-    model = _load(
+    model = load(
         spec,
         lambda: AutoModelForCausalLM.from_pretrained(
             folder,
@@ -139,6 +124,7 @@ def add_lora(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
+        use_rslora=config.lora_rslora,  # arXiv 2312.03732
         target_modules="all-linear" if names == ["all-linear"] else names,
         bias="none",
         use_dora=False,
@@ -159,62 +145,13 @@ def no_false_alarm() -> Iterator[None]:
         yield
 
 
-def _locate(spec: BaseModelSpec) -> tuple[Path, str | None]:
-    """The folder that holds the model's files, downloaded where needed, and its revision."""
-    if spec.source == SMALL:
-        return small_folder(), small_revision()
-    path = Path(spec.source).expanduser()
-    if (path / "config.json").is_file():
-        return path, None
-    if path.is_dir():
-        raise _unavailable(spec, "the folder has no config.json; point it at a model saved with save_pretrained")
-    if path.is_absolute() or spec.source.startswith(("./", "../", "~")):
-        raise _unavailable(spec, "there is no such folder")
-    snapshot = _load(
-        spec,
-        lambda: snapshot_download(
-            spec.source, revision=spec.revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_DUPLICATES
-        ),
-    )
-    return Path(snapshot), Path(snapshot).name  # the hub's cache names a snapshot by its commit
-
-
 def _ensure_padding(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> None:
     """Pad with EOS where there is no pad token: attention mask and labels hide it, and embeddings are never resized."""
     if tokenizer.pad_token_id is not None:
         return
     if tokenizer.eos_token_id is None:
-        raise _unavailable(spec, "its tokenizer has neither a pad nor an EOS token; name one in tokenizer_config.json")
+        raise unavailable(spec, "its tokenizer has neither a pad nor an EOS token; name one in tokenizer_config.json")
     tokenizer.pad_token = tokenizer.eos_token
-
-
-def _load(spec: BaseModelSpec, load: Callable[[], Any]) -> Any:
-    """Run `load` with the libraries' errors translated."""
-    try:
-        return load()
-    except GatedRepoError as exc:
-        raise _unavailable(spec, "access to it is gated; ask for access on its page and set HF_TOKEN") from exc
-    except RevisionNotFoundError as exc:
-        raise _unavailable(spec, f"it has no revision {spec.revision!r}; name a branch, tag or commit") from exc
-    except (RepositoryNotFoundError, HFValidationError) as exc:
-        raise _unavailable(
-            spec, "it is neither a folder here nor a model the hub shows us; check the name, or set HF_TOKEN if private"
-        ) from exc
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError) as exc:
-        raise _unavailable(
-            spec, "the hub cannot be reached and it is not in the cache; check the network, or name a local folder"
-        ) from exc
-    except (OSError, ValueError, KeyError, SafetensorError) as exc:
-        raise _unavailable(spec, f"its files cannot be loaded ({type(exc).__name__}: {exc})") from exc
-
-
-def _unavailable(spec: BaseModelSpec, reason: str) -> BaseModelUnavailable:
-    return BaseModelUnavailable(
-        f"cannot load the base model {spec.name!r}: {reason}",
-        base=spec.name,
-        source=spec.source,
-        revision=spec.revision,
-    )
 
 
 def _device() -> torch.device:

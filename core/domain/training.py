@@ -140,6 +140,7 @@ class TrainingConfig:
     lora_rank: int = setting(16, "LoRA r", low=1, high=512)
     lora_alpha: int = setting(32, "LoRA alpha", low=1, high=4096)
     lora_dropout: float = setting(0.0, "LoRA dropout", low=0, high=0.9)
+    lora_rslora: bool = setting(False, "scale the adapter by alpha / sqrt(r), not alpha / r: for high ranks")
     lora_targets: str = setting("all-linear", "module names, comma-separated, or all-linear")
     seed: int = setting(0, "of data order, LoRA initialisation, dropout and guided masking", low=0, high=2**31 - 1)
     precision: str = setting("auto", "auto (bf16 on a GPU that has it, else fp32), fp32 or bf16")

@@ -75,7 +75,7 @@ def empty_train(folder):
     [
         (break_config, "invalid_input"),
         (break_field, "invalid_input"),
-        (break_base, "base_model_unavailable"),
+        (break_base, "base_model_missing"),
         (break_line, "invalid_input"),
         (remove_train, "not_found"),
         (empty_train, "invalid_input"),

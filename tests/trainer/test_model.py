@@ -14,7 +14,7 @@ import torch
 
 from core.domain.run_folder import BaseModelSpec
 from core.domain.training import TrainingConfig
-from core.errors import BaseModelUnavailable, InvalidInput
+from core.errors import BaseModelMissing, BaseModelUnavailable, InvalidInput
 from trainer.base import export_small, small_files, small_revision
 from trainer.model import add_lora, load_base
 
@@ -77,13 +77,13 @@ def test_a_slow_tokenizer_is_refused(exported):
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "./nowhere", "../nowhere", "~/nowhere-at-all"])
 def test_a_missing_folder_never_asks_the_hub(source):
-    with pytest.raises(BaseModelUnavailable, match="no such folder") as caught:
+    with pytest.raises(BaseModelMissing, match="no such folder") as caught:
         load_base(_spec(source))
     assert caught.value.facts["source"] == source
 
 
 def test_a_folder_without_config_is_named(tmp_path):
-    with pytest.raises(BaseModelUnavailable, match=r"no config\.json"):
+    with pytest.raises(BaseModelMissing, match=r"no config\.json"):
         load_base(_spec(str(tmp_path)))
 
 
@@ -182,7 +182,7 @@ for source, revision in json.loads(sys.argv[1]):
         names = sorted(path.name for path in Path(base.model.name_or_path).iterdir())
         found.append({"revision": base.revision, "files": names})
     except BaseModelUnavailable as exc:
-        found.append({"error": exc.message})
+        found.append({"code": exc.code, "error": exc.message})
 print(json.dumps(found))
 """
 
@@ -217,13 +217,16 @@ def test_hub_ids(tmp_path):
         server.server_close()
     assert found == {"revision": COMMIT, "files": sorted(n for n in small_files() if n != "README.md")}
     assert again == found
-    assert "gated" in gated["error"]
+    assert gated["code"] == "base_model_gated"
     assert "HF_TOKEN" in gated["error"]
+    assert unknown["code"] == "base_model_unknown"
     assert "neither a folder here nor a model" in unknown["error"]
+    assert unpublished["code"] == "base_model_unknown"
     assert "no revision 'v9'" in unpublished["error"]
     # The server is gone: what is in the cache still loads, by commit; anything else names the network.
     cached, unreachable = _load_from_hub(endpoint, tmp_path, ("org/small", COMMIT), ("org/other", None))
     assert cached == found
+    assert unreachable["code"] == "hub_unreachable"
     assert "hub cannot be reached" in unreachable["error"]
 
 
@@ -264,3 +267,16 @@ def test_lora_targets_by_name(exported):
 def test_an_unknown_lora_target_is_named(exported):
     with pytest.raises(InvalidInput, match="no module named 'q_poj'"):
         add_lora(load_base(_spec(str(exported))).model, TrainingConfig(lora_targets="q_poj,v_proj"))
+
+
+@pytest.mark.parametrize(("rslora", "scale"), [(False, 32 / 16), (True, 32 / 4)])
+def test_lora_is_scaled_by_its_rank_or_by_the_root_of_it(exported, rslora, scale):
+    """alpha / r, or with rsLoRA alpha / sqrt(r) (arXiv 2312.03732): what is added is that times B A."""
+    config = TrainingConfig(lora_rank=16, lora_alpha=32, lora_rslora=rslora, lora_targets="q_proj")
+    model = add_lora(load_base(_spec(str(exported))).model, config)
+    layer = model.get_base_model().model.layers[0].self_attn.q_proj
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        torch.nn.init.normal_(up)
+        states = torch.randn(3, down.shape[1])
+        torch.testing.assert_close(layer(states), layer.base_layer(states) + scale * states @ down.T @ up.T)

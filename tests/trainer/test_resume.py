@@ -1,8 +1,10 @@
 """Whatever stops a run, it goes on as if nothing had happened: the adapter's bytes are the same."""
 
+import hashlib
+import json
 import signal
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.trainer.runs import SMALL, StopAfter, events_of, run_folder, start, u
 from trainer import batching
 from trainer.checkpoints import newest_checkpoint, save_checkpoint
 from trainer.events import EventLog
-from trainer.fingerprint import fingerprint_of, require_same
+from trainer.fingerprint import _LATER, _PACE, fingerprint_of, require_same
 from trainer.packing import pack
 from trainer.train import train
 
@@ -102,6 +104,16 @@ def test_another_base_is_refused(tmp_path):
         require_same(path, fingerprint_of(run, tmp_path, "a", processes=2))
     with pytest.raises(CheckpointMismatch, match="config and base and data"):
         require_same(save_checkpoint(tmp_path / "d", 1, lambda folder: None), fingerprint_of(run, tmp_path, "a"))
+
+
+def test_a_run_outlives_an_upgrade_that_brings_a_setting(tmp_path):
+    """As long as it is at what was done before."""
+    (tmp_path / "train.jsonl").write_text("")
+    old = {name: value for name, value in asdict(CONFIG).items() if name not in _PACE | _LATER.keys()}
+    then = hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()
+    assert fingerprint_of(RunConfig(SMALL, CONFIG), tmp_path, "a")["config"] == then
+    changed = replace(CONFIG, lora_rslora=True)
+    assert fingerprint_of(RunConfig(SMALL, changed), tmp_path, "a")["config"] != then
 
 
 def test_the_pace_may_change_between_attempts(tmp_path, uninterrupted):
