@@ -181,6 +181,12 @@ class HubUnreachable(BaseModelUnavailable):
     code = "hub_unreachable"
 
 
+class RunBusy(TrainingFailed):
+    """Another trainer is at work in the run folder. Facts: `folder`."""
+
+    code = "run_busy"
+
+
 class LabelsChanged(TrainingFailed):
     """The labels are not those that were pinned when the training was asked for. Facts: `expected`, `found`."""
 

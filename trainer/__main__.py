@@ -4,12 +4,12 @@ On several GPUs: `torchrun --nproc-per-node N -m trainer RUN_DIR`.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -17,9 +17,8 @@ from types import FrameType
 from core.domain.run_folder import EXIT_FAILED, EXIT_FINISHED, EXIT_INTERRUPTED, run_from_json
 from core.errors import CausewayError, InvalidInput
 from trainer.events import EventLog
+from trainer.process import end_with_torchrun, keep_freed_memory, sole_trainer
 from trainer.train import plan, train
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,19 +27,29 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.run_dir.is_dir():
         print(f"there is no folder {options.run_dir}", file=sys.stderr)
         return EXIT_FAILED
-    _keep_freed_memory()
-    leads = os.environ.get("RANK", "0") == "0"  # as torchrun says
-    events = EventLog(options.run_dir / "events.jsonl", leads=leads)
     stop = _StopRequest()
     signal.signal(signal.SIGTERM, stop)
+    keep_freed_memory()
+    end_with_torchrun()
+    leads = os.environ.get("RANK", "0") == "0"  # as torchrun says
     try:
-        run = run_from_json(_config_of(options.run_dir))
-        if options.plan:
-            planned = plan(run, options.run_dir, events)
+        with sole_trainer(options.run_dir) if leads else nullcontext():
+            return _run(options.run_dir, stop, leads=leads, only_plan=options.plan)
+    except CausewayError as error:  # busy, or not to be written to: no event can tell
+        print(f"{error.code}: {error.message}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _run(folder: Path, stop: "_StopRequest", *, leads: bool, only_plan: bool) -> int:
+    events = EventLog(folder / "events.jsonl", leads=leads)
+    try:
+        run = run_from_json(_config_of(folder))
+        if only_plan:
+            planned = plan(run, folder, events)
             if leads:
                 print(json.dumps(asdict(planned), indent=2))
             return EXIT_FINISHED
-        result = train(run, options.run_dir, events, should_stop=stop.is_set)
+        result = train(run, folder, events, should_stop=stop.is_set)
         if result is None:
             events.stopped()  # torchrun swallows the exit status
     except CausewayError as error:
@@ -82,18 +91,6 @@ def _config_of(folder: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise InvalidInput("config.json must hold an object", file="config.json")
     return value
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep the memory of freed tensors for the next ones.
-
-    By default it returns each to the kernel, which clears it page by page when it is asked for again: up to a fifth of
-    the time of a small model's step. Other C libraries have no such setting.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the largest that glibc accepts
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,9 +27,10 @@ class EventLog:
         self._path = path
         self._leads = leads
         if leads:
-            path.touch()
-            with path.open("r+b") as file:
-                file.truncate(_whole_lines(file.read()))
+            with disk_errors("the events", path):
+                path.touch()
+                with path.open("r+b") as file:
+                    file.truncate(_whole_lines(file.read()))
 
     def plan(self, plan: Plan) -> None:
         """What the run is going to do."""

@@ -27,7 +27,9 @@ _TAKEOVER = 10.0  # seconds that a killed trainer may take to be gone
 
 # All that a trainer needs of our environment. No database, no broker, no keys of teachers.
 _KEPT = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CAUSEWAY_CACHE", "PYTHONPATH"})
-_KEPT_PREFIXES = ("HF_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "LC_", "TOKENIZERS_", "ATEN_")
+_KEPT_PREFIXES = (
+    "HF_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_", "OMP_", "MKL_", "LC_", "TOKENIZERS_", "ATEN_",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ RUN_DIR/
     adapter/          the finished adapter: present and whole only after the `finished` event; not with tuning "full"
     merged/           with `merge`: the base model with the adapter in it, a model folder like any other
     model/            with tuning "full": the trained model
+    run.lock          held by the trainer that is at work here, however it was started; another one refuses to begin
 
 Events: `plan` (Plan), `step` (StepMetrics), `evaluation` (split, step, metrics), `checkpoint` (step), `warning` (code,
 message), `finished` (TrainingResult), `failed` (code, message, facts), `stopped`. The process exits with one of EXIT_.

@@ -1,6 +1,7 @@
 """`python -m trainer`: exit status and events."""
 
 import json
+import threading
 
 import pytest
 
@@ -8,7 +9,9 @@ from core.domain.run_folder import EXIT_FAILED, EXIT_FINISHED
 from core.domain.training import Method, TrainingConfig
 from tests.trainer.runs import events_of, run_folder, write_examples
 from trainer import __main__ as command
+from trainer import process
 from trainer.__main__ import main
+from trainer.process import sole_trainer
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, lora_rank=4, method=Method.SFT)
 
@@ -37,6 +40,7 @@ def test_plan_trains_nothing(tmp_path, capsys):
         "encoded.safetensors",
         "eval",
         "events.jsonl",
+        "run.lock",
         "train.jsonl",
     ]
 
@@ -107,3 +111,29 @@ def test_a_bug_is_told_as_internal_with_its_traceback_in_the_log_only(tmp_path, 
 def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == EXIT_FAILED
     assert "no folder" in capsys.readouterr().err
+
+
+def test_a_second_trainer_in_a_folder_refuses_and_says_nothing_in_the_first_ones_events(tmp_path, monkeypatch, capsys):
+    folder = run_folder(tmp_path / "run", CONFIG)
+    monkeypatch.setattr(process, "_PATIENCE", 0.0)
+    with sole_trainer(folder):
+        assert main([str(folder)]) == EXIT_FAILED
+        assert main([str(folder), "--plan"]) == EXIT_FAILED
+    assert "run_busy: another trainer is at work in" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "eval", "run.lock", "train.jsonl"]
+    assert main([str(folder), "--plan"]) == EXIT_FINISHED
+
+
+def test_a_trainer_waits_for_one_that_is_about_to_be_gone(tmp_path):
+    folder = run_folder(tmp_path / "run", CONFIG)
+    held = sole_trainer(folder)
+    held.__enter__()
+    threading.Timer(0.3, held.__exit__, (None, None, None)).start()
+    assert main([str(folder), "--plan"]) == EXIT_FINISHED
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, capsys):
+    folder = run_folder(tmp_path / "run", CONFIG)
+    (folder / "run.lock").mkdir()
+    assert main([str(folder)]) == EXIT_FAILED
+    assert "cannot write its lock: Is a directory" in capsys.readouterr().err

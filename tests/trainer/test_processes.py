@@ -1,8 +1,9 @@
 """Several processes, and steps that do not fit: the same training."""
 
-import sys
+import subprocess
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from safetensors.torch import load_file
 from core.domain.run_folder import EXIT_FINISHED, EXIT_INTERRUPTED, RunConfig
 from core.domain.training import ObjectiveConfig, Sharding, TrainingConfig
 from core.errors import OutOfMemory
+from core.settings import JobSettings
 from tests.trainer.runs import SMALL, events_of, run_folder, uneven
 from trainer.events import EventLog
+from trainer.process import sole_trainer
 from trainer.train import train
+from worker.runtime import trainer_command
 from worker.supervisor import Child
 
 CONFIG = TrainingConfig(
@@ -27,6 +31,7 @@ CONFIG = TrainingConfig(
     objective=ObjectiveConfig(gamma_from=0, gamma_full=0.2),
 )
 EXAMPLES = 26  # the last step of an epoch has 2
+TWO = trainer_command(JobSettings(training_processes=2))
 METRICS = ("loss", "token_loss", "attention_loss", "mass", "ratio", "grad_norm", "supervised_rows", "gamma", "guided")
 
 
@@ -45,9 +50,8 @@ def assert_same_steps(folder, alone):
 
 
 def in_two_processes(folder, *options, stop_at=None):
-    """Run the trainer as a worker would, and ask it to stop once it has saved a checkpoint of that step."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    with Child([*command, "-m", "trainer", str(folder), *options], folder) as child:
+    """Run the trainer as a worker does, and ask it to stop once it has saved a checkpoint of that step."""
+    with Child([*TWO, *options, str(folder)], folder) as child:
         while (ended := child.poll()) is None:
             if stop_at and any(event["step"] >= stop_at for event in events_of(folder, "checkpoint")):
                 child.stop(grace=600)
@@ -75,6 +79,43 @@ def test_two_processes_stopped_and_started_again_equal_one(tmp_path, alone, monk
     assert ours.keys() == theirs.keys()
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_processes_of_a_torchrun_that_is_killed_go_with_it(tmp_path, monkeypatch):
+    """They are in sessions of their own. Left behind they would go on writing where the next trainer begins."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    config = TrainingConfig(batch_size=4, checkpoint_every=1, epochs=1000)  # far longer than we wait
+    folder = run_folder(tmp_path / "run", config)
+    torchrun = subprocess.Popen([*TWO, str(folder)], stderr=subprocess.DEVNULL)
+    while not events_of(folder, "checkpoint"):
+        assert torchrun.poll() is None
+        time.sleep(0.1)
+    processes = children_of(torchrun.pid)
+    torchrun.kill()
+    torchrun.wait()
+    assert len(processes) == 2
+    wait_until(lambda: not any(map(is_alive, processes)))
+    with sole_trainer(folder):
+        assert not events_of(folder, "failed")
+
+
+def children_of(parent):
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def is_alive(process):
+    """Whether it still runs: a zombie has ended."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until(true):
+    deadline = time.monotonic() + 60  # a bound on hanging
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

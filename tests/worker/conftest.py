@@ -18,7 +18,7 @@ from core.settings import BrokerSettings, DatabaseSettings, JobSettings, Setting
 from core.storage import BlobStore
 from tests.services import redis_url
 from worker.app import make_app
-from worker.runtime import Runtime
+from worker.runtime import Runtime, trainer_command
 
 FAKE_TRAINER = Path(__file__).parent / "fake_trainer.py"
 PATIENCE = 60.0  # seconds; a bound on hanging, not on speed
@@ -32,7 +32,8 @@ def runtime_on(database: Database, folder: Path, *, broker: str = "memory://") -
         storage=StorageSettings(blobs=folder / "blobs", runs=folder / "runs", spool=folder / "spool"),
         jobs=JobSettings(lease=2.0, heartbeat=0.2, relay=0.2, slice=30.0, cancel_grace=0.5),
     )
-    return Runtime(settings, make_app(settings), database, BlobStore(settings.storage.blobs))
+    blobs = BlobStore(settings.storage.blobs)
+    return Runtime(settings, make_app(settings), database, blobs, trainer_command(settings.jobs))
 
 
 def training_with(runtime: Runtime, behaviour: str) -> Runtime:
