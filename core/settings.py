@@ -79,9 +79,7 @@ class JobSettings(BaseModel):
     max_attempts: int = Field(3, ge=1, description="claims that ended in a lost lease before a job fails")
     annotation_concurrency: int = Field(4, ge=1, le=256, description="annotation jobs a worker process serves at once")
     training_concurrency: int = Field(1, ge=1, le=64, description="trainer processes a training worker runs at once")
-    training_processes: int = Field(
-        1, ge=1, le=64, description="of one training, each a GPU; more than 1 by torchrun"
-    )
+    training_processes: int = Field(1, ge=1, le=64, description="of one training, each a GPU; more than 1 by torchrun")
     keep_failed_runs: float = Field(7 * 86_400.0, ge=0, description="how long the run folder of a failed job stays")
     cancel_grace: float = Field(60.0, gt=0, description="from SIGTERM to SIGKILL of a trainer")
 

@@ -10,7 +10,7 @@ from core.domain.run_folder import RunConfig
 from core.errors import CheckpointMismatch
 from trainer.checkpoints import run_of
 
-_PACE = frozenset({"log_every", "checkpoint_every", "merge"})  # may change: the weights stay the same
+_PACE = frozenset({"log_every", "checkpoint_every", "merge", "overflow_limit"})  # may change: the weights stay the same
 # Settings that later versions brought, at the value that means what was done before: a run outlives such an upgrade.
 _LATER = {"lora_rslora": False}
 

@@ -26,7 +26,7 @@ def prepare(encoded: Sequence[Encoded], config: TrainingConfig, *, processes: in
     Raises
     ------
     EffectCutOff
-        Examples are longer than max_length and the policy is to refuse.
+        Examples are longer than max_length, and the policy is to refuse that or they are more than it may drop.
     NoUsableRelations
         cat, and no example has a supervised row.
     InvalidInput
@@ -34,16 +34,8 @@ def prepare(encoded: Sequence[Encoded], config: TrainingConfig, *, processes: in
     """
     kept = [e for e in encoded if not e.over]
     plan = _plan(encoded, kept, config, processes)
-    if plan.dropped_examples and config.overflow is Overflow.REFUSE:
-        raise EffectCutOff(
-            f"{plan.dropped_examples} of {len(encoded)} examples are longer than max_length {config.max_length}; the "
-            f'longest has {plan.longest} tokens. Raise max_length, or set overflow to "drop" to leave them out',
-            field="config.max_length",
-            examples=plan.dropped_examples,
-            longest=plan.longest,
-            cut_effects=plan.cut_effects,
-            cut_causes=plan.cut_causes,
-        )
+    if _are_too_many(plan.dropped_examples, len(encoded), config):
+        raise _too_many_too_long(plan, config, len(encoded))
     if not kept:
         raise InvalidInput("there is no example to train on", field="train", dropped=plan.dropped_examples)
     if config.attention and not plan.supervised_rows:
@@ -74,6 +66,27 @@ def _plan(encoded: Sequence[Encoded], kept: Sequence[Encoded], config: TrainingC
         dropped_examples=len(encoded) - len(kept),
         cut_effects=sum(e.cut_effects for e in encoded),
         cut_causes=sum(e.cut_causes for e in encoded),
+    )
+
+
+def _are_too_many(dropped: int, examples: int, config: TrainingConfig) -> bool:
+    limit = config.overflow_limit if config.overflow is Overflow.DROP else 0.0
+    return dropped > 0 and dropped / examples > limit
+
+
+def _too_many_too_long(plan: Plan, config: TrainingConfig, examples: int) -> EffectCutOff:
+    field, advice = "config.max_length", 'Raise max_length, or set overflow to "drop" to leave them out'
+    if config.overflow is Overflow.DROP:
+        field = "config.overflow_limit"
+        advice = f"Raise max_length, or overflow_limit: the share that may be left out is {config.overflow_limit:g}"
+    return EffectCutOff(
+        f"{plan.dropped_examples} of {examples} examples are longer than max_length {config.max_length}; the longest "
+        f"has {plan.longest} tokens. {advice}",
+        field=field,
+        examples=plan.dropped_examples,
+        longest=plan.longest,
+        cut_effects=plan.cut_effects,
+        cut_causes=plan.cut_causes,
     )
 
 

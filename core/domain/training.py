@@ -74,7 +74,7 @@ class Overflow(StrEnum):
     """What to do with an example whose effect or cause the maximum length would cut off."""
 
     REFUSE = "refuse"  # the run fails with effect_cut_off before its first step
-    DROP = "drop"  # the example is left out, counted in the plan and warned about
+    DROP = "drop"  # the example is left out, counted in the plan and warned about, up to `overflow_limit` of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,13 @@ class TrainingConfig:
     max_length: int = setting(512, "of input and target together", unit="tokens", low=8, high=131_072)
     packing: bool = setting(False, "examples of a forward pass share rows of up to max_length, to save padding")
     overflow: Overflow = setting(Overflow.REFUSE, "when max_length would cut an effect or a cause")
+    overflow_limit: float = setting(
+        0.1,
+        "most that overflow drop may leave out; above it the run is refused",
+        unit="share of examples",
+        low=0,
+        high=1,
+    )
     tuning: Tuning = setting(Tuning.LORA, "which weights are trained")
     sharding: Sharding = setting(Sharding.NONE, "what each of several processes holds of the model; not with qlora")
     merge: bool = setting(False, "also export the base model with the adapter merged into it; lora only")

@@ -52,10 +52,32 @@ def test_too_long_is_refused_with_the_numbers(tmp_path):
 
 @pytest.mark.parametrize("method", Method)
 def test_too_long_can_be_dropped_counted_and_warned_about(tmp_path, method):
-    prepared, events = plan_of([SHORT, LONG], tmp_path, max_length=16, overflow=Overflow.DROP, method=method)
+    dropping = {"overflow": Overflow.DROP, "overflow_limit": 0.5, "max_length": 16}
+    prepared, events = plan_of([SHORT, LONG], tmp_path, **dropping, method=method)
     assert [e.example_id for e in prepared.encoded] == ["short"]
     assert prepared.plan.dropped_examples == prepared.plan.cut_effects == 1
     assert events[1]["code"] == "examples_dropped"
+
+
+def test_the_limit_is_not_rounded(tmp_path):
+    dropping = {"overflow": Overflow.DROP, "overflow_limit": 0.29, "max_length": 16}  # 0.29 * 100 is below 29
+    assert plan_of([SHORT] * 71 + [LONG] * 29, tmp_path, **dropping)[0].plan.dropped_examples == 29
+    with pytest.raises(EffectCutOff):
+        plan_of([SHORT] * 70 + [LONG] * 30, tmp_path, **dropping)
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [(0.0, 0), (0.1, 0), (0.39, 1), (0.4, 2), (1.0, 5)])
+def test_more_than_the_limit_is_never_dropped(tmp_path, limit, allowed):
+    dropping = {"overflow": Overflow.DROP, "overflow_limit": limit, "max_length": 16}
+    for long in range(5):
+        examples = [SHORT] * (5 - long) + [LONG] * long
+        if long <= allowed:
+            assert plan_of(examples, tmp_path, **dropping)[0].plan.dropped_examples == long
+        else:
+            told = f"{long} of 5 examples are longer than .* the share that may be left out is {limit:g}"
+            with pytest.raises(EffectCutOff, match=told) as caught:
+                plan_of(examples, tmp_path, **dropping)
+            assert caught.value.facts["field"] == "config.overflow_limit"
 
 
 def test_cat_without_a_usable_relation_is_refused_and_sft_is_not(tmp_path):
@@ -67,7 +89,7 @@ def test_cat_without_a_usable_relation_is_refused_and_sft_is_not(tmp_path):
 def test_nothing_left_is_refused(tmp_path):
     for examples in ([], [LONG]):
         with pytest.raises(InvalidInput, match="no example to train on"):
-            plan_of(examples, tmp_path, max_length=16, overflow=Overflow.DROP, method=Method.SFT)
+            plan_of(examples, tmp_path, max_length=16, overflow=Overflow.DROP, overflow_limit=1.0, method=Method.SFT)
 
 
 def test_a_cause_that_shares_its_effects_token_is_warned_about(tmp_path):
