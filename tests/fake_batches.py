@@ -26,9 +26,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.fake_server import Handler, serving
 
 PAGE = 2  # batches in a list, whatever is asked for
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
@@ -64,16 +65,9 @@ class FakeBatches:
     @contextmanager
     def serving(self) -> Iterator["FakeBatches"]:
         """Serve from a thread of this process while the context lasts."""
-        server = _Server(("127.0.0.1", 0), self)
-        self.base_url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
+        with serving(_Handler, self) as address:
+            self.base_url = f"{address}/v1"
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     def lines_of(self, number: int) -> list[dict[str, Any]]:
         """The questions in the file of a batch."""
@@ -170,33 +164,15 @@ def _line(item: str, status: int = 0, body: Any = None, error: Any = None) -> by
     return json.dumps({"id": f"batch_req_{item}", "custom_id": item, "response": response, "error": error}).encode()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, address: tuple[str, int], fake: FakeBatches) -> None:
-        super().__init__(address, _Handler)
-        self.fake = fake
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up on us is part of the play."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
+class _Handler(Handler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         if path == "/v1/batches":
             self._play("list", self._list)
         elif found := re.fullmatch(r"/v1/batches/batch_(\d+)", path):
-            self._play("look", lambda: self.server.fake.look(int(found[1])))
+            self._play("look", lambda: self.server.play.look(int(found[1])))
         elif found := re.fullmatch(r"/v1/files/([\w-]+)/content", path):
-            self._play("content", lambda: self.server.fake.files[found[1]])
+            self._play("content", lambda: self.server.play.files[found[1]])
         else:
             self._send(404, {"error": {"message": "no such path"}})
 
@@ -205,14 +181,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/files":
             self._play("upload", lambda: self._keep(body))
         elif self.path == "/v1/batches":
-            self._play("create", lambda: self.server.fake.create(json.loads(body)))
+            self._play("create", lambda: self.server.play.create(json.loads(body)))
         elif found := re.fullmatch(r"/v1/batches/batch_(\d+)/cancel", self.path):
-            self._play("cancel", lambda: self.server.fake.cancel(int(found[1])))
+            self._play("cancel", lambda: self.server.play.cancel(int(found[1])))
         else:
             self._send(404, {"error": {"message": "no such path"}})
 
     def _play(self, operation: str, act: Callable[[], Any]) -> None:
-        fake = self.server.fake
+        fake = self.server.play
         with fake.lock:
             fake.calls[operation] += 1
             waiting = fake.trouble.get(operation, [])
@@ -235,13 +211,13 @@ class _Handler(BaseHTTPRequestHandler):
         parts = [part for part in body.split(boundary) if b'name="file"' in part]
         content = parts[0].partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
         assert b'name="purpose"\r\n\r\nbatch\r\n' in body
-        name = f"file-{len(self.server.fake.files)}"
-        self.server.fake.files[name] = content
+        name = f"file-{len(self.server.play.files)}"
+        self.server.play.files[name] = content
         return {"id": name, "object": "file"}
 
     def _list(self) -> dict[str, Any]:
         after = parse_qs(urlsplit(self.path).query).get("after", [""])[0]
-        newest = list(reversed(self.server.fake.batches))
+        newest = list(reversed(self.server.play.batches))
         start = next((at + 1 for at, batch in enumerate(newest) if batch["id"] == after), 0)
         return {"object": "list", "data": newest[start : start + PAGE], "has_more": start + PAGE < len(newest)}
 

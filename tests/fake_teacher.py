@@ -32,8 +32,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.fake_server import Handler, serving
 
 _CAUSE = re.compile(r"\b(?:Smoking|Weight|Exercise): \d+")
 _SEGMENT = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
@@ -79,17 +80,12 @@ class FakeTeacher:
     @contextmanager
     def serving(self, port: int = 0) -> Iterator["FakeTeacher"]:
         """Serve from a thread of this process while the context lasts."""
-        server = _Server(("127.0.0.1", port), self)
-        self.base_url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.stopping.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with serving(_Handler, self, port=port) as address:
+            self.base_url = f"{address}/v1"
+            try:
+                yield self
+            finally:
+                self.stopping.set()  # or an answer that hangs would hold the server
 
     def begin(self, body: dict[str, Any], authorization: str) -> str:
         """Log a call and say which fault it gets."""
@@ -167,32 +163,12 @@ def _expand(faults: str) -> list[str]:
     return script
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 1024
-
-    def __init__(self, address: tuple[str, int], teacher: FakeTeacher) -> None:
-        super().__init__(address, _Handler)
-        self.teacher = teacher
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up on us is part of the play."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
+class _Handler(Handler):
     def do_GET(self) -> None:
-        self._send(200, json.dumps([asdict(call) for call in self.server.teacher.calls]))
+        self._send(200, json.dumps([asdict(call) for call in self.server.play.calls]))
 
     def do_POST(self) -> None:
-        teacher = self.server.teacher
+        teacher = self.server.play
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path == "/faults":
             teacher.script(body["faults"])
@@ -213,16 +189,16 @@ class _Handler(BaseHTTPRequestHandler):
         kind = _format_of(body)
         if name.isdigit() and int(name) >= 300:
             self._send(int(name), _error("as scripted"), {"Retry-After": value} if value else {})
-        elif refused := sorted(self.server.teacher.refuses & body.keys()):
+        elif refused := sorted(self.server.play.refuses & body.keys()):
             self._send(400, _error(f"unsupported: {refused[0]}", "unsupported_parameter", param=refused[0]))
-        elif kind not in self.server.teacher.formats:
+        elif kind not in self.server.play.formats:
             self._send(400, _error(f"response_format {kind} is not supported"))
         elif name == "quota":
             self._send(429, _error("you have used it all", code="insufficient_quota"))
         elif name == "redirect":
             self._send(302, "", {"Location": "http://127.0.0.2:9/v1/chat/completions"})
         elif name == "hang":
-            self.server.teacher.stopping.wait(60)
+            self.server.play.stopping.wait(60)
         elif name == "endless":
             self._send_on_and_on()
         elif name in ("reset", "torn"):
@@ -233,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(name, _item_of(body))
 
     def _reply(self, name: str, item: str) -> None:
-        teacher = self.server.teacher
+        teacher = self.server.play
         finish = {"length": "length", "filter": "content_filter"}.get(name, "stop")
         text = _TEXTS[name](item) if name in _TEXTS else teacher.answer(item)
         text = text[: len(text) // 2] if name in ("half", "length", "filter") else text
@@ -250,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_on_and_on(self) -> None:
         self._send(200, '{"x": "', length=10**12)
-        while not self.server.teacher.stopping.is_set():
+        while not self.server.play.stopping.is_set():
             self.wfile.write(b"x" * 65_536)  # until the client hangs up
 
     def _reset(self, after: str) -> None:

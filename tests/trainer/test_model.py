@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import torch
 from core.domain.run_folder import BaseModelSpec
 from core.domain.training import TrainingConfig
 from core.errors import BaseModelMissing, BaseModelUnavailable, InvalidInput
+from tests.fake_server import Handler, serving
 from trainer.base import export_small, small_files, small_revision
 from trainer.model import add_lora, load_base
 
@@ -116,7 +115,7 @@ def test_torn_weights_are_refused(exported):
         load_base(_spec(str(exported)))
 
 
-class _Hub(BaseHTTPRequestHandler):
+class _Hub(Handler):
     """As much of the hub's protocol as snapshot_download speaks: one public model, one gated, the rest unknown."""
 
     def do_GET(self):
@@ -151,9 +150,6 @@ class _Hub(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
 
 
 def _published() -> dict[str, bytes]:
@@ -199,10 +195,7 @@ def _load_from_hub(endpoint: str, home: Path, *wanted: tuple[str, str | None]) -
 
 def test_hub_ids(tmp_path):
     """A model is pinned to its commit and only its safe files are fetched; each failure has its own advice."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with serving(_Hub) as endpoint:
         found, again, gated, unknown, unpublished = _load_from_hub(
             endpoint,
             tmp_path,
@@ -212,9 +205,6 @@ def test_hub_ids(tmp_path):
             ("org/nothing", None),
             ("org/small", "v9"),
         )
-    finally:
-        server.shutdown()
-        server.server_close()
     assert found == {"revision": COMMIT, "files": sorted(n for n in small_files() if n != "README.md")}
     assert again == found
     assert gated["code"] == "base_model_gated"
