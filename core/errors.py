@@ -212,9 +212,15 @@ class NotFinite(TrainingFailed):
 
 
 class OutOfMemory(TrainingFailed):
-    """The accelerator's memory does not hold one example's step. Facts: `batch_size`."""
+    """Memory, the accelerator's if there is one, does not hold what has to be held at a time. Facts: `batch_size`."""
 
     code = "out_of_memory"
+
+
+class ProcessLost(TrainingFailed):
+    """Of several processes that train together another one ended without saying why."""
+
+    code = "process_lost"
 
 
 class DiskFull(TrainingFailed):

@@ -14,10 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from core.domain.run_folder import EXIT_FAILED, EXIT_FINISHED, EXIT_INTERRUPTED, run_from_json
-from core.errors import CausewayError, InvalidInput
+from core.domain.run_folder import EXIT_DISK_FULL, EXIT_FAILED, EXIT_FINISHED, EXIT_INTERRUPTED, run_from_json
+from core.errors import CausewayError, DiskFull, InvalidInput, OutOfMemory, ProcessLost
 from trainer.events import EventLog
-from trainer.process import end_with_torchrun, keep_freed_memory, sole_trainer
+from trainer.memory import is_out_of_memory
+from trainer.process import end_with_torchrun, is_lost_peer, keep_freed_memory, sole_trainer
 from trainer.train import plan, train
 
 
@@ -53,21 +54,35 @@ def _run(folder: Path, stop: "_StopRequest", *, leads: bool, only_plan: bool) ->
         if result is None:
             events.stopped()  # torchrun swallows the exit status
     except CausewayError as error:
-        _tell(events, error)
-        return EXIT_FAILED
+        return _tell(events, error)
     except Exception as error:  # noqa: BLE001 (the last place where it can still be told)
         traceback.print_exc()
-        _tell(events, CausewayError("the trainer hit a bug; its traceback is in the log", error=type(error).__name__))
-        return EXIT_FAILED
+        return _tell(events, _what_it_means(error))
     return EXIT_INTERRUPTED if result is None else EXIT_FINISHED
 
 
-def _tell(events: EventLog, error: CausewayError) -> None:
+def _tell(events: EventLog, error: CausewayError) -> int:
+    """Say why the run cannot go on, in its events and on stderr. Returns the exit status."""
     print(f"{error.code}: {error.message}", file=sys.stderr)
     try:
         events.failed(error)
-    except CausewayError as exc:  # a full disk, most likely what failed the run in the first place
+    except DiskFull as exc:  # most likely what failed the run in the first place
         print(f"events.jsonl could not take this: {exc.message}", file=sys.stderr)
+        return EXIT_DISK_FULL
+    except CausewayError as exc:
+        print(f"events.jsonl could not take this: {exc.message}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _what_it_means(error: Exception) -> CausewayError:
+    """An error that nobody expected, in words of ours."""
+    if is_out_of_memory(error):
+        return OutOfMemory("memory ran out; the traceback in the log says where")
+    if is_lost_peer(error):
+        return ProcessLost(
+            "another process of this training ended without saying why; SIGKILL often means that memory ran out"
+        )
+    return CausewayError("the trainer hit a bug; its traceback is in the log", error=type(error).__name__)
 
 
 class _StopRequest:
@@ -97,8 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description="Fine-tune a LoRA adapter from a run folder, or go on from its newest checkpoint.",
-        epilog=f"Exit status: {EXIT_FINISHED} finished, {EXIT_FAILED} failed (events.jsonl says why), "
-        f"{EXIT_INTERRUPTED} stopped by SIGTERM after a checkpoint; run it again to go on.",
+        epilog=f"Exit status: {EXIT_FINISHED} finished, {EXIT_FAILED} failed (events.jsonl says why), {EXIT_DISK_FULL} "
+        f"failed on a disk too full to say why, {EXIT_INTERRUPTED} stopped by SIGTERM after a checkpoint; run it again "
+        "to go on.",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="holds config.json, train.jsonl and eval/")
     parser.add_argument("--plan", action="store_true", help="count tokens, rows and steps, measure a step, then stop")

@@ -1,6 +1,6 @@
 """What a model answers: the likeliest of given choices, or what it writes by greedy decoding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -11,13 +11,24 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from core.domain.annotation import Example
-from core.errors import NotFinite
+from core.errors import NotFinite, OutOfMemory
 from trainer.encoding import Encoded, Prompt, encode_all, encode_prompt
+from trainer.memory import is_out_of_memory
+from trainer.sharding import is_sharded
 
 Model: TypeAlias = PreTrainedModel | PeftModel
 
 ANY_LENGTH = 2**31 - 1
 _SLACK = 4  # tokens of greedy decoding beyond the longest target: white space, or the target in other tokens
+
+
+class Stopped(Exception):
+    """`should_stop` said yes before all was answered."""
+
+
+def never() -> bool:
+    """The `should_stop` of who is not to be interrupted."""
+    return False
 
 
 def likeliest_choices(
@@ -27,6 +38,7 @@ def likeliest_choices(
     *,
     batch_size: int,
     chat_template: bool = False,
+    should_stop: Callable[[], bool] = never,
 ) -> list[str]:
     """For each example the choice whose tokens have the highest summed log-likelihood; the first of equals.
 
@@ -36,13 +48,21 @@ def likeliest_choices(
     ------
     NotFinite
         A likelihood is NaN.
+    OutOfMemory
+        Memory does not hold the evaluation of one text.
+    Stopped
+        `should_stop` said so, between two batches.
     """
     owners = [index for index, example in enumerate(examples) for _ in example.choices]
     candidates = [replace(example, target=choice, relations=()) for example in examples for choice in example.choices]
     encoded = encode_all(tokenizer, candidates, max_length=ANY_LENGTH, rows=None, chat_template=chat_template)
+    lengths = [len(item.ids) for item in encoded]
     scores = np.empty(len(encoded))
-    for chunk in _by_length([len(item.ids) for item in encoded], batch_size):
+
+    def score(chunk: list[int]) -> None:
         scores[chunk] = _log_likelihoods(model, [encoded[index] for index in chunk]).numpy()
+
+    _in_batches(lengths, batch_size, score, should_stop, divisible=not is_sharded(model))
     if np.isnan(scores).any():
         raise NotFinite("the model's likelihoods are not numbers")
     best: dict[int, int] = {}
@@ -59,20 +79,26 @@ def greedy_answers(
     *,
     batch_size: int,
     chat_template: bool = False,
+    should_stop: Callable[[], bool] = never,
 ) -> list[str]:
     """What the model writes after each input, without the white space around it.
 
     It may write a few tokens more than the longest target of its batch, so a right answer that goes on is a wrong one.
+    Raises OutOfMemory and Stopped as likeliest_choices.
     """
     prompts = [encode_prompt(tokenizer, example, chat_template=chat_template) for example in examples]
     targets = encode_all(tokenizer, examples, max_length=ANY_LENGTH, rows=None, chat_template=chat_template)
     budgets = [len(target.ids) - target.prompt_length + _SLACK for target in targets]
+    lengths = [len(prompt.ids) for prompt in prompts]
     answers = [""] * len(examples)
-    for chunk in _by_length([len(prompt.ids) for prompt in prompts], batch_size):
+
+    def write(chunk: list[int]) -> None:
         budget = max(budgets[index] for index in chunk)
         written = _generate(model, tokenizer, [prompts[index] for index in chunk], budget)
         for index, text in zip(chunk, written, strict=True):
             answers[index] = text.removeprefix(prompts[index].pending).strip()
+
+    _in_batches(lengths, batch_size, write, should_stop, divisible=not is_sharded(model))
     return answers
 
 
@@ -118,8 +144,47 @@ def _generate(model: Model, tokenizer: PreTrainedTokenizerBase, prompts: Sequenc
     return list(tokenizer.batch_decode(output[:, width:], skip_special_tokens=True))
 
 
-def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, longest first: what does not fit in memory fails at once."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    for begin in range(0, len(order), batch_size):
-        yield order[begin : begin + batch_size]
+def _in_batches(
+    lengths: Sequence[int],
+    batch_size: int,
+    work: Callable[[list[int]], None],
+    should_stop: Callable[[], bool],
+    *,
+    divisible: bool,
+) -> None:
+    """Do `work` on the indices in batches of like length, the longest first, and halve them where memory runs out.
+
+    Of processes that share a model's weights none may halve alone: there batches are not `divisible`.
+
+    Raises
+    ------
+    OutOfMemory
+        A batch does not fit, and cannot be halved.
+    Stopped
+        `should_stop` said so, before a batch.
+    """
+    left = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while left:
+        if should_stop():
+            raise Stopped
+        batch = left[:batch_size]
+        if _fits(work, batch):
+            left = left[batch_size:]
+        elif divisible and len(batch) > 1:
+            batch_size = len(batch) // 2
+        else:
+            raise OutOfMemory(
+                f"memory does not hold an evaluation of {len(batch)} texts of up to {max(lengths)} tokens; leave the "
+                "longest examples out of the evaluated splits",
+                batch_size=len(batch),
+            )
+
+
+def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:
+    try:
+        work(batch)
+    except (RuntimeError, MemoryError) as exc:
+        if not is_out_of_memory(exc):
+            raise
+        return False
+    return True

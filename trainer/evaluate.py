@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from core.domain.annotation import Example
 from core.domain.run_folder import BaseModelSpec
 from core.errors import CausewayError, InvalidInput
 from trainer.adapter import load_adapter
-from trainer.answers import Model, greedy_answers, likeliest_choices
+from trainer.answers import Model, greedy_answers, likeliest_choices, never
 from trainer.examples import read_examples
 from trainer.maps import attention_mass
 from trainer.model import load_base
@@ -34,6 +34,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     chat_template: bool = False,
+    should_stop: Callable[[], bool] = never,
 ) -> dict[str, float]:
     """Accuracy on `examples`, each judged by its choices if it has some, else by greedy decoding.
 
@@ -49,16 +50,21 @@ def evaluate(
         There is no example.
     NotFinite
         The model's likelihoods are not numbers.
+    OutOfMemory
+        Memory does not hold one example, though batches are halved where it runs out.
+    Stopped
+        `should_stop`, asked before every batch, said yes.
     """
     if not examples:
         raise InvalidInput("there is nothing to evaluate on", field="examples")
     closed = [example for example in examples if example.choices]
     opened = [example for example in examples if not example.choices]
+    asked: dict[str, Any] = {"batch_size": batch_size, "chat_template": chat_template, "should_stop": should_stop}
     training = model.training
     model.eval()
     try:
-        chosen = likeliest_choices(model, tokenizer, closed, batch_size=batch_size, chat_template=chat_template)
-        written = greedy_answers(model, tokenizer, opened, batch_size=batch_size, chat_template=chat_template)
+        chosen = likeliest_choices(model, tokenizer, closed, **asked)
+        written = greedy_answers(model, tokenizer, opened, **asked)
     finally:
         model.train(training)
     verdicts = [(example.target, example.target == answer) for example, answer in zip(closed, chosen, strict=True)]

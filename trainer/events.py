@@ -4,6 +4,7 @@ import json
 import os
 import time
 from dataclasses import asdict
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,19 @@ class EventLog:
             return
         line = json.dumps({"type": kind, "at": time.time(), **fields}, ensure_ascii=False) + "\n"
         with disk_errors("an event", self._path), self._path.open("ab", buffering=0) as file:
-            file.write(line.encode())
+            begin = file.seek(0, os.SEEK_END)
+            try:
+                _write_whole(file, line.encode())
+            except OSError:
+                file.truncate(begin)  # half a line would take the next one with it
+                raise
             os.fsync(file.fileno())
+
+
+def _write_whole(file: RawIOBase, content: bytes) -> None:
+    """A write to a disk that fills up is cut short without an error; the next one has it."""
+    while content:
+        content = content[file.write(content) :]
 
 
 def _whole_lines(content: bytes) -> int:

@@ -20,7 +20,7 @@ def read_examples(path: Path) -> list[Example]:
     """
     examples = []
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     examples.append(_example_of(line, path, number))
@@ -29,9 +29,9 @@ def read_examples(path: Path) -> list[Example]:
     return examples
 
 
-def _example_of(line: str, path: Path, number: int) -> Example:
+def _example_of(line: bytes, path: Path, number: int) -> Example:
     try:
         return example_from_json(json.loads(line))
-    except (json.JSONDecodeError, InvalidInput, TypeError) as exc:
+    except (ValueError, InvalidInput, TypeError, RecursionError) as exc:  # JSON that is none, or not in UTF-8
         reason = exc.message if isinstance(exc, InvalidInput) else "not a JSON object"
         raise InvalidInput(f"{path.name}, line {number}: {reason}", file=str(path), line=number) from exc

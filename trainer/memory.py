@@ -1,9 +1,19 @@
-"""How much memory this process has used at most."""
+"""How much memory this process has used at most, and whether it was that which ran out."""
 
 import resource
 import sys
 
 import torch
+
+# How torch says so where it has no class for it: of main memory, and of what libraries on the GPU wanted.
+_SAID = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch's says that memory ran out, the accelerator's or this machine's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
 
 
 def peak_memory() -> int:

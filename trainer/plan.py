@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from core.domain.run_folder import Plan
 from core.domain.training import Overflow, TrainingConfig
@@ -19,12 +20,16 @@ class Prepared:
 
 
 def prepare(encoded: Sequence[Encoded], config: TrainingConfig, *, processes: int = 1) -> Prepared:
-    """Apply the overflow policy to the training split, and count.
+    """Take the examples that are not too long, and count; sft and cat take the same. `refusal` says if that will do."""
+    kept = [e for e in encoded if not e.over]
+    return Prepared(kept, _plan(encoded, kept, config, processes))
 
-    sft and cat keep and drop the same examples.
 
-    Raises
-    ------
+def refusal(plan: Plan, config: TrainingConfig) -> InvalidInput | None:
+    """Why a run of this plan must not begin, if so.
+
+    Returns
+    -------
     EffectCutOff
         Examples are longer than max_length, and the policy is to refuse that or they are more than it may drop.
     NoUsableRelations
@@ -32,18 +37,17 @@ def prepare(encoded: Sequence[Encoded], config: TrainingConfig, *, processes: in
     InvalidInput
         There is nothing to train on.
     """
-    kept = [e for e in encoded if not e.over]
-    plan = _plan(encoded, kept, config, processes)
-    if _are_too_many(plan.dropped_examples, len(encoded), config):
-        raise _too_many_too_long(plan, config, len(encoded))
-    if not kept:
-        raise InvalidInput("there is no example to train on", field="train", dropped=plan.dropped_examples)
+    if _are_too_many(plan.dropped_examples, plan.examples + plan.dropped_examples, config):
+        return _too_many_too_long(plan, config)
+    if not plan.examples:
+        return InvalidInput("there is no example to train on", field="train", dropped=plan.dropped_examples)
     if config.attention and not plan.supervised_rows:
-        raise NoUsableRelations(
-            f"none of {len(kept)} training examples has a relation to supervise; label them first, or train with sft",
-            examples=len(kept),
+        return NoUsableRelations(
+            f"none of {plan.examples} training examples has a relation to supervise; label them first, or train with "
+            "sft",
+            examples=plan.examples,
         )
-    return Prepared(kept, plan)
+    return None
 
 
 def announce(prepared: Prepared, events: EventLog) -> None:
@@ -56,12 +60,15 @@ def _plan(encoded: Sequence[Encoded], kept: Sequence[Encoded], config: TrainingC
     micro_batches = -(-len(kept) // (config.batch_size * processes))
     steps = -(-micro_batches // config.gradient_accumulation) * config.epochs
     rows = [len(e.row_positions) for e in kept]
+    lengths = sorted(len(e.ids) for e in encoded)
     return Plan(
         examples=len(kept),
         tokens=sum(len(e.ids) for e in kept),
         supervised_rows=sum(rows),
         steps=steps,
-        longest=max((len(e.ids) for e in encoded), default=0),
+        longest=max(lengths, default=0),
+        length_p50=_quantile(lengths, 0.5),
+        length_p90=_quantile(lengths, 0.9),
         unsupervised_examples=rows.count(0),
         dropped_examples=len(encoded) - len(kept),
         cut_effects=sum(e.cut_effects for e in encoded),
@@ -69,12 +76,18 @@ def _plan(encoded: Sequence[Encoded], kept: Sequence[Encoded], config: TrainingC
     )
 
 
+def _quantile(ordered: Sequence[int], share: float) -> int:
+    """The least of them that at least this share is not above; 0 of none."""
+    return ordered[max(ceil(share * len(ordered)) - 1, 0)] if ordered else 0
+
+
 def _are_too_many(dropped: int, examples: int, config: TrainingConfig) -> bool:
     limit = config.overflow_limit if config.overflow is Overflow.DROP else 0.0
     return dropped > 0 and dropped / examples > limit
 
 
-def _too_many_too_long(plan: Plan, config: TrainingConfig, examples: int) -> EffectCutOff:
+def _too_many_too_long(plan: Plan, config: TrainingConfig) -> EffectCutOff:
+    examples = plan.examples + plan.dropped_examples
     field, advice = "config.max_length", 'Raise max_length, or set overflow to "drop" to leave them out'
     if config.overflow is Overflow.DROP:
         field = "config.overflow_limit"

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch.distributed import DistError
+
 from core.errors import RunBusy
 from trainer.checkpoints import disk_errors
 
@@ -39,6 +41,13 @@ def sole_trainer(folder: Path) -> Iterator[None]:
                 raise RunBusy(f"another trainer is at work in {folder}; wait for it, or stop it", folder=str(folder))
             time.sleep(0.1)
         yield
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error means that another process of the training is gone: what they do together then fails in all."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def end_with_torchrun() -> None:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,21 +14,22 @@ from transformers import PreTrainedModel
 
 from core.domain.run_folder import Plan, RunConfig, TrainingResult
 from core.domain.training import TrainingConfig, Tuning
-from core.errors import InvalidInput, OutOfMemory
+from core.errors import OutOfMemory
 from trainer.admission import check_attention, check_packing
 from trainer.attention import enable
 from trainer.best import Best
 from trainer.checkpoints import newest_checkpoint, step_of
 from trainer.encoded_cache import encoded_once
-from trainer.evaluate import evaluate
 from trainer.events import EventLog
 from trainer.examples import read_examples
 from trainer.export import export
 from trainer.fingerprint import fingerprint_of, require_same
+from trainer.memory import is_out_of_memory
 from trainer.model import LoadedBase, load_base, make_trainable, weights_precision
-from trainer.plan import Prepared, announce, prepare
+from trainer.plan import Prepared, announce, prepare, refusal
 from trainer.rehearsal import rehearse
 from trainer.sharding import is_sharded
+from trainer.splits import check_splits, measure
 from trainer.state import put_weights, trained_weights
 from trainer.tuner import Tuner
 
@@ -38,7 +40,7 @@ def plan(run: RunConfig, folder: Path, events: EventLog) -> Plan:
     Raises what `train` raises before its first step, and OutOfMemory.
     """
     config = run.training
-    while (prepared := _rehearsed(run, config, folder)) is None:
+    while (prepared := _rehearsed(run, config, folder, events)) is None:
         config = _halved(config, events)
     announce(prepared, events)
     return prepared.plan
@@ -86,8 +88,8 @@ def train(
     if not trained.leads:
         return TrainingResult(trained.steps, time.monotonic() - begun, "", {})
     step = trained.steps if trained.best_step is None else trained.best_step
-    metrics = _measured(trained.model, trained.base, folder, config, events, step, should_stop)
-    if should_stop():
+    metrics = measure(trained.model, trained.base, folder, config, events, step, should_stop)
+    if metrics is None or should_stop():
         return None
     exported = export(trained.model, trained.base, folder, run=run, metrics=metrics, reload_check=reload_check)
     result = TrainingResult(
@@ -114,10 +116,10 @@ class _Trained:
     best_step: int | None = None  # that the weights are of, unless they are the last
 
 
-def _prepared(run: RunConfig, config: TrainingConfig, folder: Path) -> tuple[LoadedBase, Prepared]:
+def _prepared(run: RunConfig, config: TrainingConfig, folder: Path, events: EventLog) -> tuple[LoadedBase, Prepared]:
     data = folder / "train.jsonl"
     examples = read_examples(data)
-    _require_split(config, folder)
+    check_splits(folder, config)
     base = _loaded(run, config)
     objective = config.attention
     encoded = encoded_once(
@@ -129,7 +131,11 @@ def _prepared(run: RunConfig, config: TrainingConfig, folder: Path) -> tuple[Loa
         rows=objective.rows if objective else None,
         chat_template=config.chat_template,
     )
-    return base, prepare(encoded, config, processes=_processes())
+    prepared = prepare(encoded, config, processes=_processes())
+    if refused := refusal(prepared.plan, config):
+        events.plan(prepared.plan)  # the numbers that the refusal is about
+        raise refused
+    return base, prepared
 
 
 def _loaded(run: RunConfig, config: TrainingConfig) -> LoadedBase:
@@ -150,12 +156,14 @@ def _trainable(base: LoadedBase, config: TrainingConfig) -> PreTrainedModel | Pe
     return make_trainable(base.model, config)
 
 
-def _rehearsed(run: RunConfig, config: TrainingConfig, folder: Path) -> Prepared | None:
+def _rehearsed(run: RunConfig, config: TrainingConfig, folder: Path, events: EventLog) -> Prepared | None:
     """The plan with its cost. None when memory ran out."""
     try:
-        base, prepared = _prepared(run, config, folder)
+        base, prepared = _prepared(run, config, folder, events)
         cost = rehearse(_trainable(base, config), base.tokenizer, prepared.encoded, config, _processes())
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as exc:
+        if not is_out_of_memory(exc):
+            raise
         return None
     return replace(prepared, plan=replace(prepared.plan, **asdict(cost)))
 
@@ -165,7 +173,7 @@ def _trained(
 ) -> _Trained | None:
     """The training loop from the newest checkpoint on, if there is one. None when memory ran out."""
     try:
-        base, prepared = _prepared(run, config, folder)
+        base, prepared = _prepared(run, config, folder, events)
         announce(prepared, events)
         fingerprint = fingerprint_of(run, folder, base.revision, processes=_processes())
         checkpoint = newest_checkpoint(folder / "checkpoints")
@@ -181,7 +189,7 @@ def _trained(
             folder=folder / "checkpoints",
             events=events,
             should_stop=should_stop,
-            measure=lambda step: _measured(model, base, folder, config, events, step),
+            measure=partial(measure, model, base, folder, config, events),
             best=best,
             fingerprint=fingerprint,
         )
@@ -194,10 +202,13 @@ def _trained(
             steps, is_finished = step_of(checkpoint), True
         else:
             tuner.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            tuner.catch_up()
             tuner.release()
             steps = tuner.state.global_step
             is_finished = steps >= tuner.state.max_steps or best.is_settled
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as exc:
+        if not is_out_of_memory(exc):
+            raise
         return None  # everything of this attempt is given up with it
     if is_finished:
         best.restore(model)
@@ -221,46 +232,23 @@ def _assembled(
     return base, assembled
 
 
-def _measured(
-    model: PreTrainedModel | PeftModel,
-    base: LoadedBase,
-    folder: Path,
-    config: TrainingConfig,
-    events: EventLog,
-    step: int,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, dict[str, float]]:
-    """Split -> metrics of the model as it is, with an event each; fewer splits once it is told to stop."""
-    metrics: dict[str, dict[str, float]] = {}
-    for path in sorted((folder / "eval").glob("*.jsonl")):
-        if should_stop():
-            break
-        metrics[path.stem] = evaluate(model, base.tokenizer, read_examples(path), chat_template=config.chat_template)
-        events.evaluation(path.stem, step, metrics[path.stem])
-    return metrics
-
-
-def _require_split(config: TrainingConfig, folder: Path) -> None:
-    split = config.best_metric.rpartition(".")[0]
-    if split and not (folder / "eval" / f"{split}.jsonl").is_file():
-        raise InvalidInput(
-            f"config.best_metric names a split that the run has not: {split}", field="config.best_metric"
-        )
-
-
 def _halved(config: TrainingConfig, events: EventLog) -> TrainingConfig:
-    """The same optimiser steps in micro-batches of half the size."""
+    """The same optimiser steps in micro-batches of half the size, or of a third where there is no half, and so on."""
     gc.collect()
     torch.cuda.empty_cache()
-    # An odd batch cannot be cut into equal halves, so its steps would change. And of several processes memory runs out
-    # in one, for which the others would wait.
-    if config.batch_size % 2 or _processes() > 1:
+    # Of several processes memory runs out in one, for which the others would wait.
+    if config.batch_size == 1 or _processes() > 1:
         raise OutOfMemory(
-            f"the accelerator's memory does not hold a micro-batch of {config.batch_size}; use a smaller batch_size or "
-            "max_length, or activation_checkpointing",
+            f"memory does not hold a micro-batch of {config.batch_size}; use a smaller batch_size or max_length, or "
+            "activation_checkpointing",
             batch_size=config.batch_size,
         )
-    smaller = replace(config, batch_size=config.batch_size // 2, gradient_accumulation=config.gradient_accumulation * 2)
+    parts = next(number for number in range(2, config.batch_size + 1) if config.batch_size % number == 0)
+    smaller = replace(
+        config,
+        batch_size=config.batch_size // parts,
+        gradient_accumulation=config.gradient_accumulation * parts,
+    )
     events.warning(
         "micro_batch_halved",
         f"out of memory: a step is now {smaller.gradient_accumulation} micro-batches of {smaller.batch_size}",

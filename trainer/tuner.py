@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 from core.domain.training import Sharding, TrainingConfig, Tuning
 from core.errors import NotFinite
 from trainer import state
+from trainer.answers import never
 from trainer.arguments import relative_rate, trainer_arguments
 from trainer.batching import Examples, LengthGrouped, collate
 from trainer.best import Best
@@ -28,9 +29,11 @@ from trainer.meter import Meter
 from trainer.model import dtype_of
 from trainer.pace import Pace
 from trainer.sharding import shard, whole
+from trainer.splits import Measured
 from trainer.step import MicroBatchLoss, Step, step_of
 
 _TRAINER_STATE = "trainer_state.json"  # the name that Trainer looks for
+_OWED = "evaluation_owed"  # a mark in a checkpoint
 
 
 class Tuner(Trainer):
@@ -49,7 +52,9 @@ class Tuner(Trainer):
     should_stop
         Asked after every step. Once it says yes, a checkpoint is saved and training ends.
     measure
-        Called every `evaluate_every` steps with the step, in the leading process: split -> metric -> value.
+        Called every `evaluate_every` steps with the step and a `should_stop`, in the leading process: split -> metric
+        -> value, or None where that said yes. Then a checkpoint is saved, training ends, and what was not measured is
+        measured first when the run is gone on with.
     best
         Is offered what `measure` returned. Once it is settled, a checkpoint is saved and training ends.
 
@@ -66,7 +71,7 @@ class Tuner(Trainer):
         folder: Path,
         events: EventLog,
         should_stop: Callable[[], bool],
-        measure: Callable[[int], dict[str, dict[str, float]]] = lambda _step: {},
+        measure: Callable[[int, Callable[[], bool]], Measured | None] = lambda _step, _should_stop: {},
         best: Best | None = None,
         fingerprint: Mapping[str, str] | None = None,
     ) -> None:
@@ -90,6 +95,7 @@ class Tuner(Trainer):
         self._measure = measure
         self._best = best or Best(config)
         self._fingerprint = fingerprint
+        self._owes_evaluation = False  # of the step that was made last
         self._meter = Meter(
             attention=config.attention is not None,
             gather=lambda sums: self.accelerator.reduce(sums.to(self.args.device)),
@@ -112,6 +118,8 @@ class Tuner(Trainer):
         Supervised rows are counted over the whole step too: each micro-batch's losses are divided by these totals, so
         that accumulation equals one big batch. What the objective asks of the step is decided here as well.
         """
+        if self._owes_evaluation:
+            self.evaluate()
         batches = list(islice(epoch_iterator, num_batches))
         targets, rows, tokens, positions = (
             sum(batch[name] for batch in batches) for name in ("targets", "rows", "tokens", "positions")
@@ -138,6 +146,11 @@ class Tuner(Trainer):
             self._meter.add(attention_loss=losses.attention_loss, **mass_sums(losses.layers)._asdict())
         return (losses.loss, losses.outputs) if return_outputs else losses.loss
 
+    def catch_up(self) -> None:
+        """Make the evaluation of the last step, if it was interrupted in an earlier attempt."""
+        if self._owes_evaluation and not self._is_to_stop():
+            self.evaluate()
+
     def release(self) -> None:
         """Give up what only training needs. Without its autocast the model computes as its weights are."""
         self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)
@@ -149,7 +162,13 @@ class Tuner(Trainer):
         self.control.should_evaluate = False  # Trainer would ask again at the end of the epoch
         begun, leads = time.monotonic(), self.is_world_process_zero()
         takes_part = leads or self._shards  # a forward pass through shards takes all processes
-        metrics = self._measure(self.state.global_step) if takes_part else {}
+        # Which they cannot leave one by one. And one that was owed comes between steps, where nothing can be saved.
+        should_stop = never if self._shards or self._owes_evaluation else self._should_stop
+        metrics = self._measure(self.state.global_step, should_stop) if takes_part else {}
+        self._owes_evaluation = self._is_any(metrics is None)
+        if metrics is None or self._owes_evaluation:
+            self.control.should_save = self.control.should_training_stop = True
+            return {}
         if self._best.is_sought:
             value = torch.tensor(self._best.value_in(metrics) if leads else 0.0, dtype=torch.float64)
             value = self.accelerator.reduce(value.to(self.args.device))  # the leader's, for all
@@ -203,8 +222,11 @@ class Tuner(Trainer):
 
     def _is_to_stop(self) -> bool:
         """Whether any process was asked to stop: they have to leave after the same step."""
-        asked = torch.tensor(float(self._should_stop()), device=self.args.device)
-        return bool(self.accelerator.reduce(asked) > 0)
+        return self._is_any(self._should_stop())
+
+    def _is_any(self, true: bool) -> bool:  # noqa: FBT001
+        """Whether it is so in any process."""
+        return bool(self.accelerator.reduce(torch.tensor(float(true), device=self.args.device)) > 0)
 
     def _epoch(self) -> int:
         return self.state.global_step * self._config.epochs // max(self.state.max_steps, 1)
@@ -232,10 +254,13 @@ class Tuner(Trainer):
         state.save_optimizer(moments, self._optimizer, self.lr_scheduler, folder)
         state.save_generators(folder)
         self._best.save(folder)
+        if self._owes_evaluation:
+            (folder / _OWED).touch()
         self.state.save_to_json(str(folder / _TRAINER_STATE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         state.load_weights(model or self._trained, Path(resume_from_checkpoint))
+        self._owes_evaluation = (Path(resume_from_checkpoint) / _OWED).exists()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint:

@@ -27,6 +27,7 @@ from core.errors import InvalidInput
 
 EXIT_FINISHED = 0
 EXIT_FAILED = 1  # a `failed` event says why
+EXIT_DISK_FULL = 74  # failed, and the disk did not take the event that says so
 EXIT_INTERRUPTED = 75  # SIGTERM: a checkpoint was saved, the run can be resumed
 
 
@@ -57,7 +58,9 @@ class Plan:
     tokens: int  # of one epoch, padding excluded
     supervised_rows: int  # attention rows with at least one allowed column, one epoch; 0 for sft
     steps: int  # optimiser steps of the whole run
-    longest: int  # tokens
+    longest: int  # tokens, of all examples, as the quantiles below
+    length_p50: int = 0
+    length_p90: int = 0
     unsupervised_examples: int = 0  # examples without a supervised row, trained on the token loss alone
     dropped_examples: int = 0  # over max_length
     cut_effects: int = 0
@@ -113,15 +116,28 @@ def run_to_json(run: RunConfig) -> dict[str, Any]:
 
 def run_from_json(value: dict[str, Any]) -> RunConfig:
     """Inverse of run_to_json. Unknown or ill-typed fields raise InvalidInput naming the field."""
+    _check_object(value, "config.json", {"base": dict, "training": dict, "data_sha256": str, "run_id": str})
     base = value.get("base")
-    if not isinstance(base, dict) or "source" not in base:
+    if base is None or not base.get("source"):
         raise InvalidInput('config.json needs "base": {"name", "source"}', field="base")
+    _check_object(base, "base", {"name": str, "source": str, "revision": str | None})
     return RunConfig(
         base=BaseModelSpec(base.get("name") or base["source"], base["source"], base.get("revision")),
         training=training_from_json(value.get("training", {})),
         data_sha256=value.get("data_sha256", ""),
         run_id=value.get("run_id", ""),
     )
+
+
+def _check_object(value: dict[str, Any], where: str, known: dict[str, Any]) -> None:
+    """Raise InvalidInput naming a field of `value` that is none of those `known`, or not of its type."""
+    for name, raw in value.items():
+        field = name if where == "config.json" else f"{where}.{name}"
+        if name not in known:
+            raise InvalidInput(f"unknown field {field} in config.json; it has {', '.join(known)}", field=field)
+        if not isinstance(raw, known[name]):
+            wanted = {dict: "an object"}.get(known[name], "text")
+            raise InvalidInput(f"{field} in config.json must be {wanted}", field=field)
 
 
 def example_to_json(example: Example) -> dict[str, Any]:
@@ -145,8 +161,11 @@ def example_from_json(value: dict[str, Any]) -> Example:
             choices=tuple(value.get("choices") or ()),
             relations=tuple(relation_from_json(r) for r in value.get("relations") or ()),
         )
-    except (KeyError, TypeError) as exc:
+    except (KeyError, TypeError, AttributeError) as exc:
         raise InvalidInput(f"not an example: {exc!r}") from exc
+    for name in ("input", "target"):
+        if not isinstance(getattr(example, name), str):
+            raise InvalidInput(f"{name} must be text", field=name)
     for relation in example.relations:
         relation.check_against(example.text)
     return example

@@ -1,15 +1,18 @@
 """`python -m trainer`: exit status and events."""
 
+import errno
 import json
 import threading
 
 import pytest
+import torch
+from torch.distributed import DistBackendError
 
-from core.domain.run_folder import EXIT_FAILED, EXIT_FINISHED
+from core.domain.run_folder import EXIT_DISK_FULL, EXIT_FAILED, EXIT_FINISHED
 from core.domain.training import Method, TrainingConfig
 from tests.trainer.runs import events_of, run_folder, write_examples
 from trainer import __main__ as command
-from trainer import process
+from trainer import events, process
 from trainer.__main__ import main
 from trainer.process import sole_trainer
 
@@ -74,9 +77,31 @@ def empty_train(folder):
     write_examples(folder / "train.jsonl", [])
 
 
+def break_encoding(folder):
+    with (folder / "train.jsonl").open("ab") as file:
+        file.write(b'{"input": "\xff", "target": "a"}\n')
+
+
+def break_split(folder):
+    (folder / "eval" / "ood.jsonl").write_text("[1]\n")
+
+
+def empty_split(folder):
+    (folder / "eval" / "ood.jsonl").write_text("")
+
+
+def shorten(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["max_length"] = 8
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize(
     ("harm", "code"),
     [
+        (break_encoding, "invalid_input"),
+        (break_split, "invalid_input"),
+        (empty_split, "invalid_input"),
         (break_config, "invalid_input"),
         (break_field, "invalid_input"),
         (break_base, "base_model_missing"),
@@ -89,9 +114,60 @@ def test_what_is_wrong_is_told_as_an_event(tmp_path, harm, code, capsys):
     folder = run_folder(tmp_path / "run", CONFIG)
     harm(folder)
     assert main([str(folder)]) == EXIT_FAILED
+    *plans, event = events_of(folder)
+    assert (event["type"], event["code"]) == ("failed", code)
+    assert [plan["examples"] for plan in plans] == ([0] if harm is empty_train else [])
+    assert code in capsys.readouterr().err
+
+
+def test_what_is_too_long_is_refused_with_a_plan_that_counts_it(tmp_path):
+    folder = run_folder(tmp_path / "run", CONFIG)
+    shorten(folder)
+    for arguments in ([str(folder)], [str(folder), "--plan"]):
+        assert main(arguments) == EXIT_FAILED
+        plan, failed = events_of(folder)[-2:]
+        assert (plan["type"], failed["code"]) == ("plan", "effect_cut_off")
+        assert plan["dropped_examples"] == failed["facts"]["examples"] == 24
+        assert plan["cut_effects"] == failed["facts"]["cut_effects"] == 24
+        assert 8 < plan["length_p50"] <= plan["length_p90"] <= plan["longest"]
+
+
+@pytest.mark.parametrize(
+    ("error", "processes", "code"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "out_of_memory"),
+        (MemoryError(), 1, "out_of_memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), 1, "out_of_memory"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), 2, "process_lost"),
+        (DistBackendError("NCCL communicator was aborted"), 2, "process_lost"),
+        (RuntimeError("gloo"), 1, "internal"),
+        (RuntimeError("shapes differ"), 2, "internal"),
+    ],
+)
+def test_what_libraries_say_is_told_in_our_codes(tmp_path, monkeypatch, error, processes, code):
+    folder = run_folder(tmp_path / "run", CONFIG)
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(command, "train", fail)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    assert main([str(folder)]) == EXIT_FAILED
     [event] = events_of(folder)
     assert (event["type"], event["code"]) == ("failed", code)
-    assert code in capsys.readouterr().err
+
+
+def test_a_disk_too_full_to_say_so_has_a_status_of_its_own(tmp_path, monkeypatch, capsys):
+    folder = run_folder(tmp_path / "run", CONFIG)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(events, "_write_whole", full)
+    assert main([str(folder)]) == EXIT_DISK_FULL
+    assert events_of(folder) == []
+    assert "disk_full: cannot write an event: No space left on device" in capsys.readouterr().err
 
 
 def test_a_bug_is_told_as_internal_with_its_traceback_in_the_log_only(tmp_path, monkeypatch, capsys):

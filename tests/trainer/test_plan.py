@@ -12,7 +12,7 @@ from core.errors import EffectCutOff, InvalidInput, NoUsableRelations
 from tests.trainer.tokenizers_for_tests import tokenizer_of
 from trainer.encoding import encode_all
 from trainer.events import EventLog
-from trainer.plan import announce, prepare
+from trainer.plan import announce, prepare, refusal
 
 TOKENIZER = tokenizer_of("whole_words")
 SHORT = Example(
@@ -28,6 +28,8 @@ def plan_of(examples, tmp_path, **config):
     rows = training.attention.rows if training.attention else None
     encoded = encode_all(TOKENIZER, examples, max_length=training.max_length, rows=rows)
     prepared = prepare(encoded, training)
+    if refused := refusal(prepared.plan, training):
+        raise refused
     announce(prepared, EventLog(path))
     return prepared, [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -40,6 +42,8 @@ def test_a_plan_counts_tokens_rows_and_steps(tmp_path):
     assert plan.tokens == sum(len(e.ids) for e in prepared.encoded)
     assert plan.supervised_rows == 5 * 5  # four cause tokens and the row before the answer
     assert plan.unsupervised_examples == 1
+    lengths = sorted(len(e.ids) for e in prepared.encoded)
+    assert (plan.length_p50, plan.length_p90, plan.longest) == (lengths[2], lengths[5], lengths[5])
     assert [event["type"] for event in events] == ["plan"]
     assert events[0]["supervised_rows"] == 25
 

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-FINISHED, FAILED, INTERRUPTED = 0, 1, 75
+FINISHED, FAILED, DISK_FULL, INTERRUPTED = 0, 1, 74, 75
 
 
 def main(behaviour: str, *arguments: str) -> int:
@@ -42,6 +42,16 @@ def succeed(run: Path) -> int:
 def fail(run: Path) -> int:
     say(run, "failed", code="not_finite", message="the loss is not finite at step 11", facts={"step": 11})
     return FAILED
+
+
+def fail_together(run: Path) -> int:
+    say(run, "failed", code="not_finite", message="the loss is not finite at step 11", facts={"step": 11})
+    say(run, "failed", code="process_lost", message="another process ended", facts={})
+    return FAILED
+
+
+def find_the_disk_full(_: Path) -> int:
+    return DISK_FULL
 
 
 def fail_without_a_word(_: Path) -> int:
@@ -114,7 +124,8 @@ def say(run: Path, kind: str, **fields: object) -> None:
 BEHAVIOURS = {
     made.__name__: made
     for made in (
-        succeed, fail, fail_without_a_word, end_without_a_word, die, tear, babble, wait_for_stop, ignore_stop,
+        succeed, fail, fail_together, find_the_disk_full, fail_without_a_word, end_without_a_word, die, tear, babble,
+        wait_for_stop, ignore_stop,
         show_environment,
     )
 }  # fmt: skip

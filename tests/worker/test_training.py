@@ -71,6 +71,8 @@ def test_a_dry_run_stops_after_planning(runtime: Runtime) -> None:
         ("fail_without_a_word", {"code": "training_failed", "exit_code": 3}),
         ("end_without_a_word", {"code": "training_failed"}),
         ("die", {"code": "trainer_killed", "signal": "SIGKILL"}),
+        ("fail_together", {"code": "not_finite", "step": 11}),  # the cause, not what came of it
+        ("find_the_disk_full", {"code": "disk_full"}),
     ],
 )
 def test_a_run_that_fails_says_why_and_can_be_looked_at(runtime: Runtime, behaviour: str, error: dict) -> None:

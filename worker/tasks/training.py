@@ -10,8 +10,8 @@ import structlog
 from core import adapters, leases, training_runs
 from core.db.models import Job
 from core.domain.lifecycle import JobState
-from core.domain.run_folder import EXIT_FINISHED
-from core.errors import TrainingFailed, Unavailable
+from core.domain.run_folder import EXIT_DISK_FULL, EXIT_FINISHED
+from core.errors import DiskFull, TrainingFailed, Unavailable
 from core.job_store import get_job
 from core.jobs import JobKind
 from core.leases import Claim
@@ -101,7 +101,10 @@ class _Run:
                 _log.warning("events_not_recorded", reason=exc.message)
                 return False
             self._cursor = new.end
-            self._said |= {event["type"]: event for event in new.events}
+            for event in new.events:
+                # Of processes that train together one fails first, and the others for want of it.
+                if event["type"] != "failed" or "failed" not in self._said:
+                    self._said[event["type"]] = event
         return True
 
     def _succeed(self) -> None:
@@ -132,6 +135,9 @@ class _Run:
             message = f"the trainer was killed by {exit_.signal}; SIGKILL often means that memory ran out"
             return {"code": "trainer_killed", "message": message, "signal": exit_.signal}
         failed = self._said.get("failed")
+        if failed is None and exit_.code == EXIT_DISK_FULL:
+            message = "the disk with the run folders is full; make room and ask again"
+            return {"code": DiskFull.code, "message": message}
         if failed is None:
             message = f"the trainer ended with exit code {exit_.code} and did not say why"
             return {"code": TrainingFailed.code, "message": message, "exit_code": exit_.code}

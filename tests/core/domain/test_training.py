@@ -46,6 +46,27 @@ def test_a_run_survives_json(preset: Preset, method: Method) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "field", "told"),
+    [
+        ({"trainig": {}}, "trainig", "unknown field trainig in config.json; it has base, training"),
+        ({"training": []}, "training", "must be an object"),
+        ({"run_id": 5}, "run_id", "must be text"),
+        ({"base": {"source": 5}}, "base.source", "must be text"),
+        ({"base": {"source": "a", "revision": 7}}, "base.revision", "must be text"),
+        ({"base": {"source": "a", "name": None}}, "base.name", "must be text"),
+        ({"base": {"source": "a", "sauce": "b"}}, "base.sauce", "unknown field base.sauce"),
+        ({"base": {"source": ""}}, "base", "needs"),
+        ({"base": "a"}, "base", "must be an object"),
+        ({"base": None}, "base", "must be an object"),
+    ],
+)
+def test_a_run_that_is_not_one_names_the_field(value: dict, field: str, told: str) -> None:
+    with pytest.raises(InvalidInput, match=told) as caught:
+        run_from_json({"base": {"source": "a"}} | value)
+    assert caught.value.facts["field"] == field
+
+
+@pytest.mark.parametrize(
     ("value", "field"),
     [
         ({"epochs": 0}, "config.epochs"),
