@@ -5,6 +5,7 @@ arithmetic (gpt_oss loses its sinks so, silently). So the model answers one left
 attention and with ours, and is refused unless both agree.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from core.errors import ModelNotSupported
 from trainer.attention import RowStatistics, Supervision, causeway_attention
 from trainer.cells import Cells
+from trainer.precision import in_fp32
 
 _NAME = "causeway_admission"
 _LENGTH = 24  # tokens of the longer text
@@ -31,18 +33,25 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
 def check_attention(model: PreTrainedModel) -> None:
     """Refuse a model that `trainer.attention` would be wrong on. The model comes back as it was.
 
+    It is checked in fp32 where it fits so, whatever its weights are held in: in bf16, right ones differ by a tenth too.
+
     Raises
     ------
     ModelNotSupported
-        Our function did not run exactly once per attention layer, its logits differ from those of eager attention (for
-        the kernel's output or for rows that are replaced), the model raised with it, or attention dropout is above 0.
+        What stands later changes what the model makes of what stands before. Our function did not run exactly once per
+        attention layer, its logits differ from those of eager attention (for the kernel's output or for rows that are
+        replaced; padded and not), the model raised with it, or attention dropout is above 0.
     """
     before = model.config._attn_implementation  # noqa: SLF001 - there is no getter
     AttentionInterface.register(_NAME, _witnessed)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     try:
-        with _trial(model, "it does not run with replaced attention", "cat"):
-            _compare(model, *_left_padded(model))
+        with in_fp32(model), _trial(model, "it does not run with replaced attention", "cat"):
+            ids, seen = _left_padded(model)
+            _require_causal(model, ids)
+            for mask in (seen, None):
+                _compare(model, ids, mask)
+            _require_no_dropout(model, ids)
     finally:
         model.set_attn_implementation(before)
 
@@ -63,7 +72,7 @@ def check_packing(model: PreTrainedModel, *, supervised: bool) -> None:
     ModelNotSupported
         Logits differ, or the model raised.
     """
-    with _trial(model, "it does not run with several examples in a row", "packing"):
+    with in_fp32(model), _trial(model, "it does not run with several examples in a row", "packing"):
         model.train(mode=False)
         ids = _ids(model, 2)
         first, second = ids[:1], ids[1:, _PADDING:]
@@ -104,24 +113,36 @@ class _Witness:
     dropout: float = 0.0
 
 
-def _compare(model: PreTrainedModel, ids: Tensor, seen: Tensor) -> None:
-    layers = model.config.get_text_config().num_hidden_layers
+def _require_causal(model: PreTrainedModel, ids: Tensor) -> None:
     model.train(mode=False)
     model.set_attn_implementation("eager")
-    native = _logits(model, ids, seen)
+    other = torch.cat([ids[:, :-1], ids[:, -1:].roll(1, 0)], 1)  # the texts with one another's last tokens
+    before, after = (_logits(model, texts, None)[:, :-1] for texts in (ids, other))
+    _require_equal(model, before, after, "its attention looks ahead, as no decoder's does: with another last token")
+
+
+def _compare(model: PreTrainedModel, ids: Tensor, mask: Tensor | None) -> None:
+    layers = _attention_layers(model)
+    seen = torch.ones_like(ids) if mask is None else mask
+    model.train(mode=False)
+    model.set_attn_implementation("eager")
+    native = _logits(model, ids, mask)
     model.set_attn_implementation(_NAME)
     for how, supervision in (("its output", None), *_everything(seen).items()):
         witness = _Witness()
-        ours = _logits(model, ids, seen, witness=witness, supervision=supervision)
+        ours = _logits(model, ids, mask, witness=witness, supervision=supervision)
         if len(witness.callers) != layers or len(set(witness.callers)) != layers:
             raise _refused(
                 model, f"{len(witness.callers)} calls reached our attention, one in each of {layers} is needed"
             )
         told = f"its own attention does more than ours: for {how}"
         _require_equal(model, native[seen.bool()], ours[seen.bool()], told)
+
+
+def _require_no_dropout(model: PreTrainedModel, ids: Tensor) -> None:
     model.train()
     witness = _Witness()
-    _logits(model, ids, seen, witness=witness)
+    _logits(model, ids, None, witness=witness)
     if witness.dropout > 0:
         raise _refused(model, f"attention dropout is {witness.dropout}; set it to 0 in the base model's config")
 
@@ -133,7 +154,10 @@ def _everything(seen: Tensor) -> dict[str, Supervision]:
     example, row, column = everywhere.nonzero(as_tuple=True)
     allowed = Cells(example * seen.shape[1] + row, column)
     ways = {"recomputed rows": 0.0, "rows summed pair by pair": 1.0}
-    return {how: Supervision(index, allowed, guided=True, pairs_up_to=share) for how, share in ways.items()}
+    return {
+        how: Supervision(index, allowed, guided=True, pairs_up_to=share, pairs_a_token=math.inf)
+        for how, share in ways.items()
+    }
 
 
 def _require_equal(model: PreTrainedModel, native: Tensor, ours: Tensor, told: str, what: str = "cat") -> None:
@@ -154,18 +178,27 @@ def _witnessed(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    witness: _Witness,
+    witness: _Witness | None = None,
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, RowStatistics | None]:
+    if witness is None:
+        raise TypeError("it does not hand on to its attention what it is called with")
     witness.callers.append(id(module))
     witness.dropout = max(witness.dropout, dropout)
     return causeway_attention(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
 
 
-def _logits(model: PreTrainedModel, ids: Tensor, seen: Tensor, **kwargs: Any) -> Tensor:
-    logits: Tensor = model(input_ids=ids, attention_mask=seen, use_cache=False, **kwargs).logits
+def _logits(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, **kwargs: Any) -> Tensor:
+    logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False, **kwargs).logits
     return logits.float()
+
+
+def _attention_layers(model: PreTrainedModel) -> int:
+    """How many layers attend: of models that mix, some convolve, scan, or attend in a linear way without a softmax."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ["attention"] * config.num_hidden_layers
+    return sum("attention" in kind and "linear" not in kind for kind in kinds)
 
 
 def _left_padded(model: PreTrainedModel) -> tuple[Tensor, Tensor]:

@@ -19,27 +19,35 @@ from trainer.attention import RowStatistics
 
 
 def attention_loss(layers: Sequence[RowStatistics], objective: ObjectiveConfig) -> Tensor:
-    """(B, R) loss of each row, 0 where no layer shows it an allowed column; the caller sums and divides by the rows.
+    """(B, R) loss of each row, 0 where no layer shows it an allowed column; the caller sums and divides by the rows."""
+    stacked = RowStatistics(*(torch.stack(parts) for parts in zip(*layers, strict=True)))  # (L, B, H, R) and (L, B, R)
+    return _AGGREGATES[objective.aggregate](stacked, objective)
 
-    With aggregate `each`, the mean over layers and heads of the form of each one's mass; with `mean`, the form of the
-    mean mass. A layer whose window hides all of a row's allowed columns adds no loss (`each`) and no mass (`mean`), for
-    which n1 and n0 are those of the layer that shows the most.
+
+def each(layers: RowStatistics, objective: ObjectiveConfig) -> Tensor:
+    """(B, R) mean over layers and heads of the form of each one's mass.
+
+    A layer whose window hides all of a row's allowed columns adds no loss.
     """
-    kept = torch.stack([layer.kept for layer in layers])  # (L, B, R)
-    allowed = torch.stack([layer.allowed for layer in layers])
-    others = torch.stack([layer.others for layer in layers])
-    log_mass = torch.stack([layer.log_mass for layer in layers])  # (L, B, H, R)
-    if objective.aggregate is Aggregate.EACH:
-        losses = row_loss(log_mass, allowed[:, :, None], others[:, :, None], objective)
-        return (losses * kept[:, :, None]).mean((0, 2))
-    losses = row_loss(_mean_log_mass(log_mass, kept), allowed.amax(0), others.amax(0), objective)
-    return losses * kept.any(0)
+    losses = row_loss(layers.log_mass, layers.allowed[:, :, None], layers.others[:, :, None], objective)
+    return (losses * layers.kept[:, :, None]).mean((0, 2))
+
+
+def mean(layers: RowStatistics, objective: ObjectiveConfig) -> Tensor:
+    """(B, R) form of the mean mass over layers and heads, as in the paper.
+
+    A layer whose window hides all of a row's allowed columns adds no mass; n1 and n0 are those of the layer that shows
+    the most.
+    """
+    log_mass = _mean_log_mass(layers.log_mass, layers.kept)
+    losses = row_loss(log_mass, layers.allowed.amax(0), layers.others.amax(0), objective)
+    return losses * layers.kept.any(0)
 
 
 def row_loss(log_mass: Tensor, allowed: Tensor, others: Tensor, objective: ObjectiveConfig) -> Tensor:
     """The objective's form of each mass, shaped as `log_mass`; `allowed` = n1 and `others` = n0 broadcast to it."""
     if objective.form is Form.LOG_MASS:
-        return -log_mass
+        return minus_log(log_mass)
     mean_allowed = log_mass.exp() / allowed.clamp(min=1)  # a1
     mean_others = -torch.expm1(log_mass) / others.clamp(min=1)  # a0, exact where the mass is near 1
     # Compared without a division, so that nothing left of alpha and nothing unsatisfied has a0 = 0.
@@ -49,6 +57,11 @@ def row_loss(log_mass: Tensor, allowed: Tensor, others: Tensor, objective: Objec
         torch.where(wanting, mean_allowed, 1.0), torch.where(wanting, mean_others, 1.0), objective.alpha
     )
     return torch.where(wanting, losses, 0.0)
+
+
+def minus_log(log_mass: Tensor) -> Tensor:
+    """-ln m. Without a clamp: that would take the gradient away where the mass is worst."""
+    return -log_mass
 
 
 def hinge(a1: Tensor, a0: Tensor, alpha: float) -> Tensor:
@@ -71,6 +84,10 @@ def nll(a1: Tensor, a0: Tensor, alpha: float) -> Tensor:  # noqa: ARG001
     return -a1 / (a1 + a0)
 
 
+_AGGREGATES: dict[Aggregate, Callable[[RowStatistics, ObjectiveConfig], Tensor]] = {
+    Aggregate.EACH: each,
+    Aggregate.MEAN: mean,
+}
 _FORMS: dict[Form, Callable[[Tensor, Tensor, float], Tensor]] = {
     Form.HINGE: hinge,
     Form.DIV: div,

@@ -21,7 +21,7 @@ class MassSums(NamedTuple):
     masses: Tensor  # () how many those are
     a1: Tensor  # () mean attention on an allowed column, summed as `mass` is
     a0: Tensor  # () mean attention on another visible column, summed likewise
-    histogram: Tensor  # (BINS,) numbers of rows by their mean mass over layers and heads
+    histogram: Tensor  # (BINS,) numbers of rows by their mean mass over layers and heads; of all that see anything
 
 
 def mass_sums(layers: Sequence[RowStatistics]) -> MassSums:

@@ -79,6 +79,7 @@ class Meter:
             gamma=totals["gamma"] / made if self._attention else None,
             guided=totals["guided"] / made if self._attention else None,
             supervised_rows=round(totals["rows"]),
+            hidden_rows=round(totals["rows"] - float(histogram.sum())) if self._attention else 0,
             mass_p10=quantile(histogram, 0.1),
             mass_p50=quantile(histogram, 0.5),
             mass_p90=quantile(histogram, 0.9),

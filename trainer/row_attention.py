@@ -45,14 +45,16 @@ def plan_rows(allowed: Cells, visible: Tensor, heads: int) -> RowPlan:
 def attend_rows(
     query: Tensor, key: Tensor, value: Tensor, plan: RowPlan, *, guided: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-mass (B, H, R) in float32 or wider and, if `guided`, the output (B, H, R, D) over allowed columns alone.
+    """Log-mass (B, H, R) in float32 or wider and, if `guided`, the output (B, H, R, E) over allowed columns alone.
 
     Parameters
     ----------
     query
         (B, H, R, D), scaled already. Fastest with the rows in the order of their positions.
-    key, value
+    key
         (B, K, T, D).
+    value
+        (B, K, T, E); E is D but for models like DeepSeek's.
     """
     log_mass, output = _RowAttention.apply(query, key, value, plan, guided)  # type: ignore[no-untyped-call]
     return log_mass, output if guided else None
@@ -70,7 +72,7 @@ class _RowAttention(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(query.dtype, torch.float32)
         log_mass = query.new_empty(query.shape[:3], dtype=wide)
-        output = torch.empty_like(query) if guided else query.new_empty(0)
+        output = query.new_empty(*query.shape[:3], value.shape[3]) if guided else query.new_empty(0)
         columns, present, visible = plan.columns, plan.present, plan.visible
         ctx.save_for_backward(query, key, value)
         ctx.set_materialize_grads(False)
@@ -141,8 +143,16 @@ def _visible_scores(query: Tensor, key: Tensor, visible: Tensor, dtype: torch.dt
 
 def _scores(query: Tensor, key: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, H, R, T) products of queries (B, H, R, D) and keys (B, K, T, D); no key is copied for its group."""
-    products = torch.bmm(_grouped(query, key), key.flatten(0, 1).transpose(1, 2))
-    return products.view(*query.shape[:3], -1).to(dtype)
+    products = _product(_grouped(query, key), key.flatten(0, 1).transpose(1, 2), dtype)
+    return products.view(*query.shape[:3], -1)
+
+
+def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Batched product, summed and left in `dtype`: rounded to bf16, a score of 30 would be off by a tenth."""
+    with torch.autocast(left.device.type, enabled=False):  # which would round it all the same
+        if left.dtype != dtype and left.is_cuda:
+            return torch.bmm(left, right, out_dtype=dtype)  # as fast as in bf16; CUDA alone has it
+        return torch.bmm(left.to(dtype), right.to(dtype))
 
 
 def _apply(weights: Tensor, value: Tensor) -> Tensor:

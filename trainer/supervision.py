@@ -65,7 +65,10 @@ class Supervision:
     guided: bool = False  # the rows see only their allowed columns
     layers: range | None = None  # indices of the layers that are supervised; None for all
     exclude: Exclude = Exclude.NONE  # a column that the statistics leave out; guided rows see it if it is allowed
-    pairs_up_to: float = 0.25  # share of the columns seen that may be allowed for pairs to be summed, not whole rows
+    # Whole rows are recomputed where a larger share of the columns seen is allowed, or more columns for a token of the
+    # batch: elsewhere pairs are summed, and what is kept for each of them must not outgrow the activations.
+    pairs_up_to: float = 0.25
+    pairs_a_token: float = 16.0
     _sights: list[Sight] = field(default_factory=list, repr=False, compare=False)  # one or two: a model has few masks
 
     def sight(self, mask: Tensor | None, layout: Layout, dtype: torch.dtype) -> Sight:
@@ -81,7 +84,9 @@ def _look(rows: Supervision, mask: Tensor | None, layout: Layout, dtype: torch.d
     shown = rows.allowed.where(_is_seen(rows.allowed, rows.index, mask))
     if layout.fused and rows.exclude is Exclude.NONE:
         allowed, visible = shown.counts(rows.index), _how_many_seen(rows.index, mask)
-        if 0 < len(shown.slot) <= rows.pairs_up_to * int(visible[allowed > 0].sum()):
+        tokens = len(visible) * layout.length
+        most = min(rows.pairs_up_to * int(visible[allowed > 0].sum()), rows.pairs_a_token * tokens)
+        if 0 < len(shown.slot) <= most:
             pairs = allowed_pairs(shown, rows.index, layout.length, layout.heads, layout.key_heads)
             return Sight(mask, layout, allowed, _others(visible, allowed), Sparse(pairs, _bias(mask, dtype)))
     return _look_at_whole_rows(rows, shown, mask, layout)

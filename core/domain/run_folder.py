@@ -89,6 +89,7 @@ class StepMetrics:
     gamma: float | None = None
     guided: float | None = None  # share of steps with guided masking
     supervised_rows: int = 0
+    hidden_rows: int = 0  # of these, rows to which every layer's window or `exclude` hides all allowed columns: no loss
     mass_p10: float | None = None  # quantiles, to 0.001, of the rows' mean masses over layers and heads
     mass_p50: float | None = None
     mass_p90: float | None = None

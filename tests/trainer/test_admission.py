@@ -1,13 +1,18 @@
 """The admission check, on families built from config alone: who is let in, who is refused, and why."""
 
+import copy
+
 import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
+    DiffLlamaConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GPTNeoXConfig,
     GptOssConfig,
+    Lfm2Config,
     LlamaConfig,
     MistralConfig,
     MptConfig,
@@ -15,11 +20,14 @@ from transformers import (
     Phi3Config,
     Qwen2Config,
     Qwen3Config,
+    RobertaConfig,
+    StableLmConfig,
 )
 
 from core.errors import ModelNotSupported
 from trainer import admission
-from trainer.admission import check_attention
+from trainer.admission import check_attention, check_packing
+from trainer.precision import in_fp32
 
 _SMALL = {
     "vocab_size": 97,
@@ -49,6 +57,12 @@ ADMITTED = {
 }
 
 
+GPT_OSS = GptOssConfig(
+    **_SMALL, **_SLIDING, head_dim=8, num_local_experts=2, num_experts_per_tok=1,
+    layer_types=["sliding_attention", "full_attention"],
+)  # fmt: skip
+
+
 def build(config):
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config).eval()
@@ -68,18 +82,94 @@ def test_builtin_small_is_admitted(small):
 
 
 def test_gpt_oss_is_refused_for_its_sinks():
-    config = GptOssConfig(
-        **_SMALL, **_SLIDING, head_dim=8, num_local_experts=2, num_experts_per_tok=1,
-        layer_types=["sliding_attention", "full_attention"],
-    )  # fmt: skip
     with pytest.raises(ModelNotSupported, match="does more than ours"):
-        check_attention(build(config))
+        check_attention(build(GPT_OSS))
 
 
 def test_mpt_is_refused_because_it_never_calls_us():
     config = MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=97, max_seq_len=128)
     with pytest.raises(ModelNotSupported, match="0 calls reached our attention"):
         check_attention(build(config))
+
+
+def test_a_model_that_looks_ahead_is_refused():
+    """Of an encoder's family, made a decoder in name alone."""
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    config = RobertaConfig(**{name: _SMALL[name] for name in names}, pad_token_id=0, initializer_range=0.3)
+    with pytest.raises(ModelNotSupported, match="its attention looks ahead"):
+        check_attention(build(config))
+
+
+def test_of_a_model_that_mixes_only_the_layers_that_attend_are_counted():
+    check_attention(build(Lfm2Config(**_SMALL, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False)))
+
+
+def test_a_layer_that_attends_more_than_once_is_refused():
+    with pytest.raises(ModelNotSupported, match="4 calls reached our attention, one in each of 2"):
+        check_attention(build(DiffLlamaConfig(**_SMALL)))
+
+
+def test_a_model_that_hands_nothing_on_to_its_attention_is_refused():
+    with pytest.raises(ModelNotSupported, match="it does not hand on to its attention what it is called with"):
+        check_attention(build(StableLmConfig(**_SMALL)))
+
+
+def test_values_may_be_of_another_width_than_keys():
+    config = DeepseekV3Config(
+        **_SMALL | {"num_key_value_heads": 4}, n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1,
+        n_shared_experts=1, first_k_dense_replace=2, kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8,
+        qk_nope_head_dim=4, v_head_dim=16,
+    )  # fmt: skip
+    check_attention(build(config))
+
+
+def held(model):
+    return {name: tensor.clone() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+
+def assert_same(found, wanted):
+    for name, tensor in wanted.items():
+        assert found[name].dtype is tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma3"])
+def test_in_bf16_a_right_model_is_admitted_however_deep_and_comes_back_to_the_bit(family):
+    """Its own two attentions differ by more than a gpt_oss's with and without sinks: only fp32 tells them apart."""
+    config = copy.deepcopy(ADMITTED[family])
+    config.hidden_size, config.num_hidden_layers, config.layer_types = 128, 12, ["full_attention"] * 12
+    model = build(config).bfloat16()
+    before = held(model)
+    check_attention(model)
+    check_packing(model, supervised=False)
+    after = held(model)
+    assert all(
+        torch.equal(after[name], tensor) and after[name].dtype is tensor.dtype for name, tensor in before.items()
+    )
+    assert not any(parameter.is_inference() for parameter in model.parameters())
+
+
+def test_gpt_oss_is_refused_in_bf16_too():
+    with pytest.raises(ModelNotSupported, match="does more than ours"):
+        check_attention(build(GPT_OSS).bfloat16())
+
+
+def test_what_fp32_does_not_fit_is_checked_as_it_is(monkeypatch):
+    model = build(ADMITTED["llama"]).bfloat16()
+    before, widened = held(model), []
+
+    def out_of_memory(tensor):
+        widened.append(tensor)
+        if len(widened) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tensor.to(torch.float32)
+
+    monkeypatch.setattr(torch.Tensor, "float", out_of_memory)
+    with in_fp32(model):
+        inside = held(model)
+    assert len(widened) == 3
+    assert_same(inside, before)
+    assert_same(held(model), before)
 
 
 def test_gemma2_is_refused_for_its_softcap():
@@ -99,13 +189,13 @@ def test_attention_dropout_is_refused():
     ids=["output", "recomputed rows", "pairs"],
 )
 def test_a_wrong_attention_would_be_noticed(monkeypatch, pairs_up_to, where):
-    """Mutants of our own function: a scale off by 1 %, in the kernel's output alone or in one way of replacing rows."""
+    """Mutants of our own function: a scale off by 0.1 %, in the kernel's output alone or in one way to replace rows."""
     right = admission.causeway_attention
 
     def wrong(*args, supervision=None, scaling=None, **kwargs):
         way = supervision.pairs_up_to if supervision else None
         return right(
-            *args, supervision=supervision, scaling=scaling * 1.01 if way == pairs_up_to else scaling, **kwargs
+            *args, supervision=supervision, scaling=scaling * 1.001 if way == pairs_up_to else scaling, **kwargs
         )
 
     monkeypatch.setattr(admission, "causeway_attention", wrong)

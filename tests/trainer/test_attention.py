@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from core.domain.training import Aggregate, Exclude, Form, ObjectiveConfig
 from core.errors import ModelNotSupported
 from tests.trainer import reference
-from tests.trainer.families import CONFIGS, WINDOW, allowed_in, encoded, model_of
+from tests.trainer.families import CONFIGS, WINDOW, allowed_in, as_cells, encoded, model_of
 from trainer import attention
 from trainer.attention import Supervision
 from trainer.batching import collate
 from trainer.cells import Cells
 from trainer.loss import attention_loss
 from trainer.objective import supervised_layers
+from trainer.supervision import Dense, Layout, Sparse
 
 attention.register()
 reference.register()
@@ -183,6 +184,16 @@ def test_what_is_excluded_moves_no_loss(exclude):
     assert before.log_mass.item() == pytest.approx(np.log(2 / 4))
     assert statistics([column]).log_mass.item() == pytest.approx(np.log(2 / 4))
     assert statistics([1]).log_mass.item() > np.log(2 / 4)
+
+
+@pytest.mark.parametrize(("columns", "kind"), [(16, Sparse), (18, Dense)])
+def test_no_more_pairs_are_kept_than_a_few_for_each_token(columns, kind):
+    """However many rows are supervised: what is kept for pairs must not outgrow what is kept for tokens."""
+    index = torch.arange(200)[None]
+    allowed = as_cells(torch.arange(columns) <= index[..., None])
+    layout = Layout(heads=2, key_heads=2, length=200, fused=True)
+    sight = attention.Supervision(index, allowed).sight(None, layout, torch.float32)
+    assert isinstance(sight.rows, kind)
 
 
 def test_layers_without_numbers_cannot_be_chosen():

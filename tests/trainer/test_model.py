@@ -259,13 +259,14 @@ def test_an_unknown_lora_target_is_named(exported):
         add_lora(load_base(_spec(str(exported))).model, TrainingConfig(lora_targets="q_poj,v_proj"))
 
 
-@pytest.mark.parametrize(("rslora", "scale"), [(False, 32 / 16), (True, 32 / 4)])
-def test_lora_is_scaled_by_its_rank_or_by_the_root_of_it(exported, rslora, scale):
+@pytest.mark.parametrize(("rslora", "scale"), [(False, 12 / 4), (True, 12 / 2)])
+def test_lora_has_its_rank_and_is_scaled_by_it_or_by_the_root_of_it(exported, rslora, scale):
     """alpha / r, or with rsLoRA alpha / sqrt(r) (arXiv 2312.03732): what is added is that times B A."""
-    config = TrainingConfig(lora_rank=16, lora_alpha=32, lora_rslora=rslora, lora_targets="q_proj")
+    config = TrainingConfig(lora_rank=4, lora_alpha=12, lora_rslora=rslora, lora_targets="q_proj")
     model = add_lora(load_base(_spec(str(exported))).model, config)
     layer = model.get_base_model().model.layers[0].self_attn.q_proj
     down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    assert (down.shape[0], up.shape[1]) == (4, 4)
     with torch.no_grad():
         torch.nn.init.normal_(up)
         states = torch.randn(3, down.shape[1])

@@ -170,6 +170,28 @@ def test_bfloat16_masses_are_summed_in_float32():
     log_mass, output = attend(query, key, value, *masks, guided=True)
     assert (log_mass.dtype, output.dtype) == (torch.float32, torch.bfloat16)
     exact, _ = by_autograd(*(t.double() for t in (query, key, value)), *masks)
-    torch.testing.assert_close(log_mass.double(), exact, rtol=0, atol=0.1)
+    torch.testing.assert_close(log_mass.double(), exact, rtol=0, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(attend(query, key, value, *masks, guided=True)[0], log_mass, rtol=0, atol=0)
     log_mass.sum().backward()
     assert all(t.grad is None or t.grad.isfinite().all() for t in (query, key, value))
+
+
+def test_values_may_be_of_another_width_than_keys():
+    (query, key, _), masks = case()
+    value = torch.randn(*key.shape[:3], 7, dtype=key.dtype, requires_grad=True)
+    ours, theirs = attend(query, key, value, *masks, guided=True), by_autograd(query, key, value, *masks)
+    assert ours[1].shape == (*query.shape[:3], 7)
+    upstream = [torch.randn_like(out) for out in theirs]
+    mine, wanted = (torch.autograd.grad(outs, (query, key, value), upstream) for outs in (ours, theirs))
+    for one, other in zip((*ours, *mine), (*theirs, *wanted), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_rows_are_worked_on_many_at_a_time(monkeypatch):
+    tensors, masks = case(1, 2, 2, rows=300, length=300)
+    taken = []
+    right = row_attention._visible_scores
+    monkeypatch.setattr(row_attention, "_visible_scores", lambda rows, *rest: taken.append(rows) or right(rows, *rest))
+    attend(*tensors, *masks, guided=False)
+    assert len(taken) == 1

@@ -133,6 +133,16 @@ def test_a_batch_without_supervised_rows_trains_on_tokens_alone(tmp_path):
     assert event["loss"] == pytest.approx(event["token_loss"])
 
 
+@pytest.mark.parametrize(("exclude", "hidden"), [(Exclude.NONE, 0), (Exclude.SELF, 2)])
+def test_rows_that_are_shown_none_of_their_columns_are_counted(tmp_path, exclude, hidden):
+    """Two rows are allowed themselves alone."""
+    tuner(tmp_path, objective=ObjectiveConfig(exclude=exclude, **CONSTANT), log_every=1).train()
+    [event] = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines() if '"step"' in line][
+        :1
+    ]
+    assert (event["supervised_rows"], event["hidden_rows"]) == (12, hidden)
+
+
 def test_a_loss_that_is_no_number_fails_at_once_and_names_the_examples(tmp_path):
     model = model_of("llama_gqa", attention.NAME)
     model.lm_head.weight.data[3, 0] = torch.nan
