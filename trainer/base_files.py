@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -71,7 +72,9 @@ def load(spec: BaseModelSpec, read: Callable[[], Any]) -> Any:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError) as exc:
         reason = "the hub cannot be reached and it is not in the cache; check the network, or name a local folder"
         raise unavailable(spec, reason, HubUnreachable) from exc
-    except (OSError, ValueError, KeyError, SafetensorError) as exc:
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # RuntimeErrors that say nothing about the files
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
         raise unavailable(spec, f"its files cannot be loaded ({type(exc).__name__}: {exc})") from exc
 
 

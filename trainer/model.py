@@ -2,10 +2,11 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
@@ -22,6 +23,8 @@ from core.domain.training import TrainingConfig, Tuning
 from core.errors import ExtraMissing, InvalidInput
 from trainer.base_files import load, locate, unavailable
 
+_NAMED = 3  # weights in a message
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedBase:
@@ -30,6 +33,7 @@ class LoadedBase:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     revision: str | None  # commit of a hub id, digest of builtin:small, None for a local folder
+    unexpected: frozenset[str] = frozenset()  # weights in its files that the model has no place for, as of other heads
 
 
 def load_base(
@@ -53,7 +57,10 @@ def load_base(
     BaseModelMissing, BaseModelUnknown, BaseModelGated, HubUnreachable
         As locate.
     BaseModelUnavailable
-        What is there is not a causal language model with safetensors weights and a fast tokenizer.
+        What is there is not a causal language model with safetensors weights and a fast tokenizer; or its files lack
+        some of the model's weights, or have them in another shape.
+    DiskFull
+        There is no space for what is downloaded or, of builtin:small, made.
     """
     folder, revision = locate(spec)
     tokenizer = load(spec, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
@@ -61,7 +68,7 @@ def load_base(
         raise unavailable(spec, "its tokenizer is a slow one, without offsets; convert it to a tokenizer.json")
     _ensure_padding(spec, tokenizer)
     device = _device()
-    model = load(
+    model, report = load(
         spec,
         lambda: AutoModelForCausalLM.from_pretrained(
             folder,
@@ -71,13 +78,22 @@ def load_base(
             trust_remote_code=False,
             quantization_config=_four_bits(dtype_of(precision)) if four_bit else None,
             device_map={"": device} if four_bit else None,  # quantised while it is loaded, and never moved
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported like what is missing, where it would be a bare RuntimeError
         ),
     )
+    _require_whole(spec, report)
     if four_bit:
         _keep_gradients(model)
     else:
         model = model.to(device)
-    return LoadedBase(model.eval(), tokenizer, revision)
+    return LoadedBase(model.eval(), tokenizer, revision, frozenset(report["unexpected_keys"]))
+
+
+def a_few(names: Collection[str]) -> str:
+    """The first three names, and how many more there are."""
+    listed = ", ".join(sorted(names)[:_NAMED])
+    return f"{listed} and {len(names) - _NAMED} more" if len(names) > _NAMED else listed
 
 
 def dtype_of(precision: str) -> torch.dtype:
@@ -143,6 +159,17 @@ def no_false_alarm() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
+
+
+def _require_whole(spec: BaseModelSpec, report: Mapping[str, Any]) -> None:
+    """Refuse a model of which transformers 5.23 drew some weights at random: it only logs that it did.
+
+    A weight that is tied to one in the files is not missing.
+    """
+    if missing := report["missing_keys"]:
+        raise unavailable(spec, f"its files lack weights of the model: {a_few(missing)}")
+    if reshaped := {name for name, *_ in report["mismatched_keys"]}:
+        raise unavailable(spec, f"its files hold weights in another shape than its config says: {a_few(reshaped)}")
 
 
 def _ensure_padding(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> None:

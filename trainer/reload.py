@@ -19,7 +19,7 @@ from core.domain.run_folder import BaseModelSpec
 from core.errors import NothingLearned, ReloadDiffers, ReloadFailed
 from trainer.adapter import CONFIG, load_adapter, verify_folder
 from trainer.admission import TOLERANCE
-from trainer.model import load_base
+from trainer.model import a_few, load_base
 
 _LENGTH = 24  # tokens of the probe
 
@@ -32,7 +32,7 @@ def check_reload(
     Raises
     ------
     ReloadFailed
-        It does not load without a warning.
+        It does not load without a warning, or not as exactly the weights that its config asks for.
     ReloadDiffers
         Its logits are not those of `model`.
     NothingLearned
@@ -95,7 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         verify_folder(options.model)
         whole = BaseModelSpec(str(options.model), str(options.model))
-        tuned_model = load_base(whole, precision=options.precision).model
+        loaded = load_base(whole, precision=options.precision)  # raises where weights are missing
+        if loaded.unexpected:  # transformers only logs it; in a base it is another head, in what we wrote a mistake
+            raise ReloadFailed(f"it holds weights that its config has no place for: {a_few(loaded.unexpected)}")
+        tuned_model = loaded.model
     save_file({"base": plain, "tuned": _logits(tuned_model)}, options.out)
     return 0
 

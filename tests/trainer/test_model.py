@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
 from core.domain.run_folder import BaseModelSpec
 from core.domain.training import TrainingConfig
 from core.errors import BaseModelMissing, BaseModelUnavailable, InvalidInput
 from tests.fake_server import Handler, serving
-from trainer.base import export_small, small_files, small_revision
-from trainer.model import add_lora, load_base
+from tests.trainer.families import CONFIGS, VOCABULARY
+from trainer.base import WEIGHTS, export_small, small_files, small_revision
+from trainer.model import a_few, add_lora, load_base
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "c0ffee" + "0" * 34
@@ -113,6 +116,86 @@ def test_torn_weights_are_refused(exported):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(BaseModelUnavailable, match="cannot be loaded"):
         load_base(_spec(str(exported)))
+
+
+def _rewrite(folder: Path, change) -> None:
+    weights = load_file(folder / WEIGHTS)
+    change(weights)
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _cut(weights: dict[str, torch.Tensor], name: str) -> None:
+    weights[name] = weights[name][:-1].contiguous()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda weights: weights.pop("model.norm.weight"), r"lack weights of the model: model\.norm\.weight$"),
+        (
+            lambda weights: [weights.pop(name) for name in list(weights) if ".layers.1." in name],
+            r"lack .*: model\.layers\.1\.input_layernorm\.weight, .* and 6 more$",
+        ),
+        (lambda weights: _cut(weights, "lm_head.weight"), r"another shape .*: lm_head\.weight$"),
+    ],
+    ids=["one", "a layer", "another shape"],
+)
+def test_weights_that_would_be_drawn_at_random_are_refused(exported, change, told):
+    _rewrite(exported, change)
+    with pytest.raises(BaseModelUnavailable, match=told):
+        load_base(_spec(str(exported)))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(dict.pop, r"another shape .*experts\.down_proj$"), (_cut, "cannot be loaded .*conversion")],
+    ids=["missing", "another shape"],
+)
+def test_an_expert_that_is_not_whole_is_refused(exported, change, told):
+    """Experts are stacked while they are loaded, so that what is wrong with one is told of the stack."""
+    config = Qwen3MoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        moe_intermediate_size=8,
+        num_experts=4,
+        num_experts_per_tok=2,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(exported)
+    load_base(_spec(str(exported)))
+    _rewrite(exported, lambda weights: change(weights, "model.layers.0.mlp.experts.1.down_proj.weight"))
+    with pytest.raises(BaseModelUnavailable, match=told):
+        load_base(_spec(str(exported)))
+
+
+def test_a_weight_without_a_place_is_told_and_no_hindrance(exported, small):
+    assert not small.unexpected
+    _rewrite(exported, lambda weights: weights.update({"score.weight": torch.ones(2, 64)}))
+    assert load_base(_spec(str(exported))).unexpected == {"score.weight"}
+
+
+def test_a_weight_that_is_tied_is_not_missing(exported):
+    _edit(exported / "config.json", tie_word_embeddings=True)
+    _rewrite(exported, lambda weights: weights.pop("lm_head.weight"))
+    model = load_base(_spec(str(exported))).model
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    _rewrite(exported, lambda weights: weights.pop("model.embed_tokens.weight"))
+    with pytest.raises(BaseModelUnavailable, match=r"lack .*model\.embed_tokens\.weight"):
+        load_base(_spec(str(exported)))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_what_a_family_saves_is_what_it_loads(exported, family):
+    AutoModelForCausalLM.from_config(CONFIGS[family]).save_pretrained(exported)
+    assert not load_base(_spec(str(exported))).unexpected
+
+
+def test_names_are_few():
+    assert a_few({"b", "a"}) == "a, b"
+    assert a_few({*"edcba"}) == "a, b, c and 2 more"
 
 
 class _Hub(Handler):

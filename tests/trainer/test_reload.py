@@ -1,5 +1,6 @@
-"""The reload gate: what it lets through, and three broken adapters that it must not."""
+"""The reload gate: what it lets through, and the broken adapters and models that it must not."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from safetensors.torch import load_file, save_file
 from core.domain.run_folder import BaseModelSpec, RunConfig
 from core.domain.training import TrainingConfig
 from core.errors import NothingLearned, ReloadDiffers, ReloadFailed
-from trainer.adapter import export_adapter
+from trainer.adapter import CONFIG, WEIGHTS, export_adapter
+from trainer.base import WEIGHTS as BASE_WEIGHTS
 from trainer.model import add_lora, load_base
 from trainer.reload import check_reload
+from trainer.sealed import MANIFEST, entry_of, sealed_folder, to_json
 
 SMALL = BaseModelSpec("builtin:small", "builtin:small")
 
@@ -30,16 +33,29 @@ def tuned(small, tmp_path_factory):
     return model, folder
 
 
-def _remade(folder: Path, to: Path, change) -> Path:
-    """A copy whose weights were changed, with a manifest that says so: broken by ourselves, not on the way."""
-    from trainer.adapter import WEIGHTS
-    from trainer.sealed import MANIFEST, entry_of, to_json
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory):
+    model = load_base(SMALL).model
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.1)
+    folder = tmp_path_factory.mktemp("gate") / "model"
+    with sealed_folder(folder) as staging:
+        model.save_pretrained(staging)
+        small.tokenizer.save_pretrained(staging)
+    return model, folder
 
+
+def _remade(folder: Path, to: Path, change, weights: str = WEIGHTS) -> Path:
+    """A copy whose weights were changed, with a manifest that says so: broken by ourselves, not on the way."""
     shutil.copytree(folder, to)
-    save_file(change(load_file(to / WEIGHTS)), to / WEIGHTS, metadata={"format": "pt"})
-    files = {path.name: entry_of(path) for path in to.iterdir() if path.name != MANIFEST}
-    (to / MANIFEST).write_text(to_json({"files": files}))
-    return to
+    save_file(change(load_file(to / weights)), to / weights, metadata={"format": "pt"})
+    return _sealed(to)
+
+
+def _sealed(folder: Path) -> Path:
+    files = {path.name: entry_of(path) for path in folder.iterdir() if path.name != MANIFEST}
+    (folder / MANIFEST).write_text(to_json({"files": files}))
+    return folder
 
 
 def test_a_good_adapter_passes(tuned):
@@ -66,4 +82,35 @@ def test_missing_weights_are_noticed(tuned, tmp_path):
     model, folder = tuned
     broken = _remade(folder, tmp_path / "adapter", lambda weights: dict(sorted(weights.items())[2:]))
     with pytest.raises(ReloadFailed, match="does not load in a fresh process"):
+        check_reload(model, broken, base=SMALL, precision="fp32")
+
+
+def test_an_adapter_that_loads_with_a_warning_is_refused(tuned, tmp_path):
+    """It is the right one all the same: the warning alone is what is refused."""
+    model, folder = tuned
+    shutil.copytree(folder, tmp_path / "adapter")
+    config = json.loads((folder / CONFIG).read_text()) | {"of_a_later_peft": True}  # peft warns that it ignores it
+    (tmp_path / "adapter" / CONFIG).write_text(to_json(config))
+    with pytest.raises(ReloadFailed, match="of_a_later_peft"):
+        check_reload(model, _sealed(tmp_path / "adapter"), base=SMALL, precision="fp32")
+
+
+def test_a_good_whole_model_passes(whole):
+    model, folder = whole
+    check_reload(model, folder, base=SMALL, precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda weights: weights | {"score.weight": torch.ones(2, 64)}, "no place for: score.weight"),
+        # A norm is newly made of ones, as those of builtin:small are: the logits do not tell.
+        (lambda weights: {n: w for n, w in weights.items() if n != "model.norm.weight"}, "lack .*: model.norm.weight"),
+    ],
+    ids=["one too many", "one too few"],
+)
+def test_a_whole_model_of_other_weights_than_its_config_says_is_refused(whole, tmp_path, change, told):
+    model, folder = whole
+    broken = _remade(folder, tmp_path / "model", change, BASE_WEIGHTS)
+    with pytest.raises(ReloadFailed, match=told):
         check_reload(model, broken, base=SMALL, precision="fp32")
