@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from core.domain.run_folder import RunConfig, run_to_json
 from core.domain.training import Tuning
-from core.errors import NotFinite, TrainingFailed
+from core.errors import NotFinite, OutOfMemory
 from trainer.adapter import Metrics, export_adapter
 from trainer.checkpoints import disk_errors
 from trainer.model import LoadedBase, weights_precision
@@ -52,18 +53,21 @@ def export(
     DiskFull, TrainingFailed
         It cannot be written. Nothing of it stays.
     NothingLearned, NotServable, ReloadFailed, ReloadDiffers
-        The gate refused it. What was written is removed.
+        The gate refused it. What was written is removed, as it is whatever else is raised.
+    OutOfMemory
+        The accelerator's memory does not hold what merging or the gate needs.
     """
-    if not isinstance(model, PeftModel):
-        return Exported(model_sha256=_export_model(model, base, folder / "model", run, metrics, reload_check))
-    adapter = folder / "adapter"
-    sha256 = export_adapter(model, base.tokenizer, adapter, run=run, revision=base.revision, metrics=metrics)
-    if reload_check:
-        _pass_gate(model, adapter, run)
-    if not run.training.merge:
-        return Exported(sha256)
-    with _removed_if_refused(adapter):
-        return Exported(sha256, _export_model(_merged(model), base, folder / "merged", run, metrics, reload_check))
+    with _memory_errors():
+        if not isinstance(model, PeftModel):
+            return Exported(model_sha256=_export_model(model, base, folder / "model", run, metrics, reload_check))
+        adapter = folder / "adapter"
+        sha256 = export_adapter(model, base.tokenizer, adapter, run=run, revision=base.revision, metrics=metrics)
+        if reload_check:
+            _pass_gate(model, adapter, run)
+        if not run.training.merge:
+            return Exported(sha256)
+        with _removed_unless_passed(adapter):
+            return Exported(sha256, _export_model(_merged(model), base, folder / "merged", run, metrics, reload_check))
 
 
 def _export_model(
@@ -87,17 +91,29 @@ def _export_model(
 
 def _pass_gate(model: PreTrainedModel | PeftModel, folder: Path, run: RunConfig) -> None:
     four_bit = run.training.tuning is Tuning.QLORA
-    with _removed_if_refused(folder):
+    with _removed_unless_passed(folder):
         check_reload(model, folder, base=run.base, precision=weights_precision(run.training), four_bit=four_bit)
 
 
 @contextmanager
-def _removed_if_refused(folder: Path) -> Iterator[None]:
+def _removed_unless_passed(folder: Path) -> Iterator[None]:
+    """Whatever ends the block early, a refusal, a full disk or a bug: what has not passed must not look finished."""
     try:
         yield
-    except TrainingFailed:
+    except BaseException:
         shutil.rmtree(folder)
         raise
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        raise OutOfMemory(
+            "the accelerator's memory does not hold what exporting needs; run again with more memory free, which goes "
+            "on from the last checkpoint"
+        ) from exc
 
 
 def _merged(model: PeftModel) -> PreTrainedModel:

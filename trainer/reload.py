@@ -11,17 +11,24 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.domain.run_folder import BaseModelSpec
-from core.errors import NothingLearned, ReloadDiffers, ReloadFailed
+from core.errors import DiskFull, NothingLearned, OutOfMemory, ReloadDiffers, ReloadFailed
 from trainer.adapter import CONFIG, load_adapter, verify_folder
 from trainer.admission import TOLERANCE
+from trainer.checkpoints import disk_errors
 from trainer.model import a_few, load_base
+from trainer.tensors import save_tensors
 
 _LENGTH = 24  # tokens of the probe
+_WHAT = "what the gate compares"
+
+# Exit statuses of the fresh process where the machine failed it, which says nothing about what was exported.
+_NO_SPACE = 74
+_NO_MEMORY = 71
 
 
 def check_reload(
@@ -37,22 +44,27 @@ def check_reload(
         Its logits are not those of `model`.
     NothingLearned
         Its logits are those of the base model.
+    DiskFull, OutOfMemory, TrainingFailed
+        The check could not be made: there is no space beside `folder` for the logits of the fresh process, or no memory
+        for its model.
     """
     training = model.training
     model.eval()
     trained = _logits(model)
     model.train(training)
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "logits.safetensors"
+    torch.cuda.empty_cache()  # what training has freed is the fresh process's to use; nothing without a GPU
+    # Where there was space for what was exported, not where TMPDIR is; and never in the folder that is sealed.
+    with disk_errors(_WHAT, folder.parent):
+        scratch = tempfile.TemporaryDirectory(prefix=".gate-", dir=folder.parent)
+    with scratch:
+        out = Path(scratch.name) / "logits.safetensors"
         command = [sys.executable, "-W", "error::UserWarning", "-m", "trainer.reload"]
         command += ["--base", base.source, "--precision", precision, "--out", str(out)]
         command += ["--adapter" if (folder / CONFIG).is_file() else "--model", str(folder)]
         command += ["--revision", base.revision] if base.revision else []
         command += ["--four-bit"] if four_bit else []
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise ReloadFailed(f"what was exported does not load in a fresh process: {last}")
+        _require_success(done)
         found = load_file(out)
     scale = float(trained.abs().max())
     difference = float((found["tuned"] - trained).abs().max()) / scale
@@ -65,6 +77,20 @@ def check_reload(
         raise NothingLearned("what was exported does not change what its base model answers")
 
 
+def _require_success(done: subprocess.CompletedProcess[str]) -> None:
+    if done.returncode == 0:
+        return
+    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    if done.returncode == _NO_SPACE:
+        raise DiskFull(f"what was exported cannot be checked: {last}")
+    if done.returncode == _NO_MEMORY:
+        raise OutOfMemory(
+            "what was exported cannot be checked: the accelerator's memory does not hold it a second time, in a fresh "
+            "process; run again with more memory free, which goes on from the last checkpoint"
+        )
+    raise ReloadFailed(f"what was exported does not load in a fresh process: {last}")
+
+
 def _logits(model: PreTrainedModel | PeftModel) -> Tensor:
     """(T, V) logits of a probe that spreads over the vocabulary, fp32 on the CPU."""
     vocabulary = int(model.config.get_text_config().vocab_size)
@@ -75,7 +101,7 @@ def _logits(model: PreTrainedModel | PeftModel) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The fresh process: write the logits of the base model alone and with the adapter."""
+    """The fresh process: write the logits of the base model alone and with the adapter. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m trainer.reload", description="Logits of what was exported.")
     parser.add_argument("--base", required=True)
     parser.add_argument("--revision")
@@ -86,6 +112,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--four-bit", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
+    try:
+        _write_logits(options)
+    except DiskFull as error:
+        print(error.message, file=sys.stderr)  # noqa: T201 - for check_reload, which reads the last line
+        return _NO_SPACE
+    except torch.OutOfMemoryError:
+        return _NO_MEMORY
+    return 0
+
+
+def _write_logits(options: argparse.Namespace) -> None:
     spec = BaseModelSpec(options.base, options.base, options.revision)
     model = load_base(spec, precision=options.precision, four_bit=options.four_bit).model
     plain = _logits(model)
@@ -99,8 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
         if loaded.unexpected:  # transformers only logs it; in a base it is another head, in what we wrote a mistake
             raise ReloadFailed(f"it holds weights that its config has no place for: {a_few(loaded.unexpected)}")
         tuned_model = loaded.model
-    save_file({"base": plain, "tuned": _logits(tuned_model)}, options.out)
-    return 0
+    logits = {"base": plain, "tuned": _logits(tuned_model)}
+    with disk_errors(_WHAT, options.out.parent):
+        save_tensors(logits, options.out)
 
 
 if __name__ == "__main__":

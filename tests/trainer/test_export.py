@@ -13,7 +13,16 @@ from safetensors.torch import load_file
 
 from core.domain.run_folder import BaseModelSpec, RunConfig
 from core.domain.training import Method, TrainingConfig, Tuning
-from core.errors import DiskFull, ExtraMissing, InvalidInput, NotFinite, NothingLearned, ReloadDiffers, ReloadFailed
+from core.errors import (
+    DiskFull,
+    ExtraMissing,
+    InvalidInput,
+    NotFinite,
+    NothingLearned,
+    OutOfMemory,
+    ReloadDiffers,
+    ReloadFailed,
+)
 from tests.trainer.runs import SMALL, events_of, run_folder
 from trainer.adapter import load_adapter, verify_folder
 from trainer.attention import NAME
@@ -34,6 +43,15 @@ def finish(folder, config, **options):
 def logits(model) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids=IDS).logits
+
+
+def _tuned(config):
+    """A base and, on it, what the config trains: if that is an adapter, one that has learned something."""
+    base = load_base(SMALL)
+    model = make_trainable(base.model, config)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.ones_(parameter) if "lora_B" in name else None
+    return base, model
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +148,47 @@ def test_what_the_gate_refuses_does_not_stay(full, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFull),
+        (AttributeError("a bug"), AttributeError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+    ids=["memory", "space", "bug", "interrupt"],
+)
+def test_what_did_not_pass_the_gate_does_not_stay_whatever_ended_it(tmp_path, monkeypatch, raised, error):
+    base, model = _tuned(CONFIG)
+
+    def refuse(*args, **kwargs):
+        assert (tmp_path / "adapter").exists()
+        raise raised
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    with pytest.raises(error):
+        export(model, base, tmp_path, run=RunConfig(SMALL, CONFIG), metrics={})
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [(torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory), (AttributeError("a bug"), AttributeError)],
+    ids=["memory", "bug"],
+)
+def test_what_cannot_be_merged_does_not_stay_as_an_adapter(tmp_path, monkeypatch, raised, error):
+    config = replace(CONFIG, merge=True)
+    base, model = _tuned(config)
+
+    def refuse(*args, **kwargs):
+        raise raised
+
+    monkeypatch.setattr(model, "merge_and_unload", refuse)
+    with pytest.raises(error):
+        export(model, base, tmp_path, run=RunConfig(SMALL, config), metrics={}, reload_check=False)
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.slow
 def test_a_whole_model_must_be_the_trained_one(full, tmp_path):
     _, _, config = full
@@ -204,10 +263,7 @@ def test_qlora_trains_an_adapter_over_four_bits(tmp_path):
 )
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, tuning=Tuning.FULL)], ids=["adapter", "model"])
 def test_no_space_for_what_is_exported_has_its_own_code(tmp_path, monkeypatch, config, error):
-    base = load_base(SMALL)
-    model = make_trainable(base.model, config)
-    for name, parameter in model.named_parameters():
-        torch.nn.init.ones_(parameter) if "lora_B" in name else None
+    base, model = _tuned(config)
 
     def refuse(*args, **kwargs):
         raise error

@@ -1,7 +1,10 @@
 """The reload gate: what it lets through, and the broken adapters and models that it must not."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from core.domain.run_folder import BaseModelSpec, RunConfig
 from core.domain.training import TrainingConfig
-from core.errors import NothingLearned, ReloadDiffers, ReloadFailed
+from core.errors import DiskFull, NothingLearned, OutOfMemory, ReloadDiffers, ReloadFailed
 from trainer.adapter import CONFIG, WEIGHTS, export_adapter
 from trainer.base import WEIGHTS as BASE_WEIGHTS
 from trainer.model import add_lora, load_base
@@ -62,6 +65,48 @@ def test_a_good_adapter_passes(tuned):
     model, folder = tuned
     check_reload(model.train(), folder, base=SMALL, precision="fp32")
     assert model.training
+
+
+def test_a_good_adapter_passes_without_a_temporary_folder_and_nothing_is_left_beside_it(tuned, monkeypatch):
+    model, folder = tuned
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent / "no" / "such" / "folder"))
+    check_reload(model, folder, base=SMALL, precision="fp32")
+    assert [*folder.parent.iterdir()] == [folder]
+
+
+def test_no_space_for_what_is_compared_is_a_full_disk(tuned, monkeypatch):
+    model, folder = tuned
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(DiskFull, match="No space left"):
+        check_reload(model, folder, base=SMALL, precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "told"),
+    [
+        ("safetensors.SafetensorError('No space left on device (os error 28)')", DiskFull, "No space left on device"),
+        ("torch.OutOfMemoryError('CUDA out of memory')", OutOfMemory, "a second time"),
+        ("RuntimeError('a bug')", ReloadFailed, "a bug"),
+    ],
+    ids=["space", "memory", "bug"],
+)
+def test_what_the_fresh_process_lacks_is_not_the_adapters_fault(tuned, tmp_path, monkeypatch, raised, error, told):
+    """In the process itself writing fails, by way of the module that Python looks for when it starts."""
+    model, folder = tuned
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import safetensors.torch, torch
+def refuse(*args, **kwargs):
+    raise {raised}
+safetensors.torch.save_file = refuse
+""")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(error, match=told):
+        check_reload(model, folder, base=SMALL, precision="fp32")
+    assert [*folder.parent.iterdir()] == [folder]
 
 
 def test_weights_that_are_not_the_trained_ones_are_noticed(tuned, tmp_path):
