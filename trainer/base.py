@@ -8,6 +8,7 @@ scaled by exact float32 arithmetic, never through a library's own random floats.
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -21,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from core.errors import BaseModelUnavailable, CausewayError
+from core.errors import BaseModelUnavailable, CausewayError, DiskFull
 from trainer.base_tokenizer import EOS, PAD, build_tokenizer
 
 SMALL = "builtin:small"
 WEIGHTS = "model.safetensors"
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _SEED = 20250901
 _WIDTH, _HIDDEN, _LAYERS, _HEADS, _POSITIONS = 64, 192, 2, 4, 4096
@@ -62,6 +64,8 @@ def export_small(folder: Path) -> None:
     ------
     BaseModelUnavailable
         When the folder holds other files, or cannot be written.
+    DiskFull
+        There is no space, or no quota, left for it.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,10 +78,12 @@ def export_small(folder: Path) -> None:
         finally:
             shutil.rmtree(staging, ignore_errors=True)  # gone already when it was renamed
     except OSError as exc:
-        if not _is_small(folder):  # another process may have put it there meanwhile
-            raise BaseModelUnavailable(
-                f"cannot write {SMALL} to {folder}: {exc.strerror}; name an empty or new folder", folder=str(folder)
-            ) from exc
+        if _is_small(folder):  # another process may have put it there meanwhile
+            return
+        told = f"cannot write {SMALL} to {folder}: {exc.strerror}"
+        if exc.errno in NO_SPACE:
+            raise DiskFull(f"{told}; make room there", folder=str(folder)) from exc
+        raise BaseModelUnavailable(f"{told}; name an empty or new folder", folder=str(folder)) from exc
 
 
 def small_folder() -> Path:

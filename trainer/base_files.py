@@ -18,8 +18,15 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from core.domain.run_folder import BaseModelSpec
-from core.errors import BaseModelGated, BaseModelMissing, BaseModelUnavailable, BaseModelUnknown, HubUnreachable
-from trainer.base import SMALL, small_folder, small_revision
+from core.errors import (
+    BaseModelGated,
+    BaseModelMissing,
+    BaseModelUnavailable,
+    BaseModelUnknown,
+    DiskFull,
+    HubUnreachable,
+)
+from trainer.base import NO_SPACE, SMALL, small_folder, small_revision
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 _HUB_DUPLICATES = ["original/*", "onnx/*", "consolidated*"]  # the same weights in other formats
@@ -34,6 +41,8 @@ def locate(spec: BaseModelSpec) -> tuple[Path, str | None]:
         There is no such folder, or no config.json in it.
     BaseModelUnknown, BaseModelGated, HubUnreachable
         The hub has no such id or revision; it wants access to be asked for; it does not answer.
+    DiskFull
+        There is no space for what is downloaded or, of builtin:small, made.
     """
     if spec.source == SMALL:
         return small_folder(), small_revision()
@@ -74,8 +83,12 @@ def load(spec: BaseModelSpec, read: Callable[[], Any]) -> Any:
         raise unavailable(spec, reason, HubUnreachable) from exc
     except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise  # RuntimeErrors that say nothing about the files
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
-        raise unavailable(spec, f"its files cannot be loaded ({type(exc).__name__}: {exc})") from exc
+    except OSError as exc:
+        if exc.errno in NO_SPACE:
+            raise DiskFull(f"cannot download the base model {spec.name!r}: {exc.strerror}", base=spec.name) from exc
+        raise _unloadable(spec, exc) from exc
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as exc:
+        raise _unloadable(spec, exc) from exc
 
 
 def unavailable(
@@ -88,3 +101,7 @@ def unavailable(
         source=spec.source,
         revision=spec.revision,
     )
+
+
+def _unloadable(spec: BaseModelSpec, exc: Exception) -> BaseModelUnavailable:
+    return unavailable(spec, f"its files cannot be loaded ({type(exc).__name__}: {exc})")

@@ -1,5 +1,6 @@
 """`builtin:small`: the same bytes everywhere, any text round-trips, safe to make twice at once."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.errors import BaseModelUnavailable
+from core.domain.run_folder import BaseModelSpec
+from core.errors import BaseModelUnavailable, DiskFull
 from trainer.base import WEIGHTS, export_small, main, small_files, small_folder, small_revision
+from trainer.base_files import load
 from trainer.base_tokenizer import build_tokenizer
 
 WEIGHTS_SHA256 = "747e854ad6db9ae4e7f5775d3e06f3463ac01fb270d2611ab53e3d6b65be2693"
@@ -113,6 +116,30 @@ def test_a_torn_cache_is_replaced(cache):
     weights.write_bytes(weights.read_bytes()[:-1])
     assert (small_folder() / WEIGHTS).read_bytes() == small_files()[WEIGHTS]
     assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["mkdir", "write_bytes"])
+def test_no_space_for_it_is_a_full_disk(cache, monkeypatch, capsys, call, number):
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, call, refuse)
+        with pytest.raises(DiskFull, match="make room") as caught:
+            small_folder()
+        assert main(["export", str(cache / "mine")]) == 1
+    assert os.strerror(number) in capsys.readouterr().err
+    assert caught.value.facts["folder"].startswith(str(cache))
+    assert not cache.exists() or not [*cache.iterdir()]
+
+
+def test_no_space_for_what_the_hub_sends_is_a_full_disk():
+    def refuse():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFull, match="No space left"):
+        load(BaseModelSpec("mine", "org/mine"), refuse)
 
 
 def test_export_refuses_a_folder_in_use(tmp_path, capsys):
