@@ -212,7 +212,7 @@ class NotFinite(TrainingFailed):
 
 
 class OutOfMemory(TrainingFailed):
-    """Memory, the accelerator's if there is one, does not hold what is to be held at a time. Facts: `batch_size`, if any."""
+    """Memory, the accelerator's if there is one, does not hold what it must at a time. Facts: `batch_size`, if any."""
 
     code = "out_of_memory"
 
