@@ -18,7 +18,7 @@ from core.errors import OutOfMemory
 from trainer.admission import check_attention, check_packing
 from trainer.attention import enable
 from trainer.best import Best
-from trainer.checkpoints import newest_checkpoint, step_of
+from trainer.checkpoints import newest_checkpoint, remove_newer, step_of
 from trainer.encoded_cache import encoded_once
 from trainer.events import EventLog
 from trainer.examples import read_examples
@@ -194,6 +194,8 @@ def _trained(
             fingerprint=fingerprint,
         )
         leads = tuner.is_world_process_zero()
+        if leads:  # by now every process has chosen
+            remove_newer(folder / "checkpoints", checkpoint)
         if should_stop():
             return _Trained(base, model, 0, is_finished=False, leads=leads)
         if checkpoint:

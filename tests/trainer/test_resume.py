@@ -14,7 +14,7 @@ from core.domain.training import TrainingConfig
 from core.errors import CheckpointMismatch
 from tests.trainer.runs import SMALL, StopAfter, events_of, run_folder, start, uneven, write_examples
 from trainer import batching
-from trainer.checkpoints import newest_checkpoint, save_checkpoint
+from trainer.checkpoints import MANIFEST, newest_checkpoint, save_checkpoint, step_of
 from trainer.events import EventLog
 from trainer.fingerprint import _LATER, _PACE, fingerprint_of, require_same
 from trainer.packing import pack
@@ -64,14 +64,48 @@ def test_stopped_in_the_middle_of_packed_epochs_it_ends_the_same(tmp_path, monke
     assert (result.steps, result.adapter_sha256) == (14, uninterrupted.adapter_sha256)
 
 
-def test_a_torn_checkpoint_costs_an_interval_not_the_run(tmp_path, uninterrupted):
+def shorten(checkpoint):
+    weights = checkpoint / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def belie(checkpoint):
+    """Another fingerprint by one bit."""
+    manifest = checkpoint / MANIFEST
+    content = manifest.read_bytes()
+    at = content.index(b'"config": "') + len(b'"config": "')
+    manifest.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
+@pytest.mark.parametrize("harm", [shorten, belie])
+def test_a_torn_checkpoint_costs_an_interval_not_the_run(tmp_path, uninterrupted, harm):
     folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
     assert finish(folder, StopAfter(8)) is None
-    newest = newest_checkpoint(folder / "checkpoints")
-    weights = newest / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
+    harm(newest_checkpoint(folder / "checkpoints"))
     assert newest_checkpoint(folder / "checkpoints").name == "step-00000006"
     assert finish(folder).adapter_sha256 == uninterrupted.adapter_sha256
+
+
+def test_a_run_whose_checkpoints_are_all_torn_begins_anew_and_keeps_the_new_ones(tmp_path, uninterrupted):
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    assert finish(folder, StopAfter(8)) is None
+    for checkpoint in (folder / "checkpoints").iterdir():  # of steps 6 and 8
+        shorten(checkpoint)
+    assert finish(folder, StopAfter(1)) is None
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000001"]
+    assert finish(folder).adapter_sha256 == uninterrupted.adapter_sha256
+
+
+def test_a_checkpoint_is_whole_before_it_is_told_of(tmp_path):
+    class Watched(EventLog):
+        def checkpoint(self, step):
+            told.append(step)
+            newest.append(step_of(newest_checkpoint(folder / "checkpoints")))
+
+    told, newest = [], []
+    folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
+    train(RunConfig(SMALL, CONFIG), folder, Watched(folder / "events.jsonl"), reload_check=False)
+    assert told == newest == [3, 6, 9, 12, 14]
 
 
 @pytest.mark.parametrize(
