@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, distributed
 
 from trainer.sharding import spread_as, whole
 from trainer.tensors import save_tensors
@@ -18,6 +18,9 @@ WEIGHTS = "weights.safetensors"  # trained parameters
 OPTIMIZER = "optimizer.safetensors"
 SCALARS = "state.json"
 GENERATORS = "generators.safetensors"
+
+# The states of a process's generators by name, the only ones that a training step draws from (dropout).
+Generators = dict[str, Tensor]
 
 
 def save_weights(weights: dict[str, Tensor], folder: Path) -> None:
@@ -73,18 +76,47 @@ def load_optimizer(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Pat
     scheduler.load_state_dict(scalars["scheduler"])
 
 
-def save_generators(folder: Path) -> None:
-    """The states of torch's generators, the only ones that a training step draws from (dropout)."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda.{device}": state for device, state in enumerate(torch.cuda.get_rng_state_all())}
-    save_tensors(states, folder / GENERATORS)
+def all_generators() -> list[Generators]:
+    """Those of every process, by its rank: each has drawn for other examples. Every process has to ask."""
+    own = {"cpu": torch.get_rng_state()}
+    own |= {f"cuda.{place}": torch.cuda.get_rng_state(device) for place, device in enumerate(_own_devices())}
+    if not _are_several():
+        return [own]
+    every: list[Generators] = [{} for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(every, own)
+    return every
 
 
-def load_generators(folder: Path) -> None:
-    """Inverse of save_generators. A checkpoint from a machine with other devices sets what is there."""
-    states = load_file(folder / GENERATORS)
-    torch.set_rng_state(states["cpu"])
-    for device in range(torch.cuda.device_count()):
-        if (state := states.get(f"cuda.{device}")) is not None:
+def save_generators(every: list[Generators], folder: Path) -> None:
+    """What all_generators returned. Those of the first process have the names that a trainer alone gave them before."""
+    named = {_of_rank(rank, name): state for rank, own in enumerate(every) for name, state in own.items()}
+    save_tensors(named, folder / GENERATORS)
+
+
+def load_generators(folder: Path, rank: int) -> None:
+    """Set this process's generators as they were. A checkpoint from a machine with other devices sets what is there.
+
+    One of the version that saved the first process's alone sets those, in every process.
+    """
+    saved = load_file(folder / GENERATORS)
+    if _of_rank(rank, "cpu") not in saved:
+        rank = 0
+    torch.set_rng_state(saved[_of_rank(rank, "cpu")])
+    for place, device in enumerate(_own_devices()):
+        if (state := saved.get(_of_rank(rank, f"cuda.{place}"))) is not None:
             torch.cuda.set_rng_state(state, device)
+
+
+def _of_rank(rank: int, name: str) -> str:
+    return f"{rank}.{name}" if rank else name
+
+
+def _own_devices() -> list[int]:
+    """The accelerators that this process draws on. Of several processes each has one, and stays off the others'."""
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.current_device()] if _are_several() else [*range(torch.cuda.device_count())]
+
+
+def _are_several() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -243,16 +243,24 @@ class Tuner(Trainer):
         # Of shards the wholes take all processes.
         weights = state.trained_weights(self._trained) if self.is_world_process_zero() or self._shards else {}
         moments = state.moments_of(self._optimizer) if self.is_world_process_zero() or self._shards else {}
+        generators = state.all_generators()
         if self.is_world_process_zero():
-            fill = partial(self._fill, weights=weights, moments=moments)
+            fill = partial(self._fill, weights=weights, moments=moments, generators=generators)
             save_checkpoint(self._folder, self.state.global_step, fill, self._fingerprint)
             self._events.checkpoint(self.state.global_step)
         self.accelerator.wait_for_everyone()
 
-    def _fill(self, folder: Path, *, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+    def _fill(
+        self,
+        folder: Path,
+        *,
+        weights: dict[str, Tensor],
+        moments: dict[str, Tensor],
+        generators: list[state.Generators],
+    ) -> None:
         state.save_weights(weights, folder)
         state.save_optimizer(moments, self._optimizer, self.lr_scheduler, folder)
-        state.save_generators(folder)
+        state.save_generators(generators, folder)
         self._best.save(folder)
         if self._owes_evaluation:
             (folder / _OWED).touch()
@@ -268,7 +276,7 @@ class Tuner(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint:
-            state.load_generators(Path(checkpoint))
+            state.load_generators(Path(checkpoint), self.args.process_index)
 
     def _not_finite(self, what: str, example_ids: Sequence[str]) -> NotFinite:
         step = self.state.global_step + 1
