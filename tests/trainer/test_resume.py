@@ -2,9 +2,15 @@
 
 import hashlib
 import json
+import os
+import random
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +31,7 @@ CONFIG = TrainingConfig(
     epochs=2, batch_size=2, gradient_accumulation=2, lora_rank=4, lora_dropout=0.2, checkpoint_every=3, log_every=1
 )
 EXAMPLES = 26
+ROOT = Path(__file__).parents[2]
 
 
 def finish(folder, should_stop=lambda: False, config=CONFIG):
@@ -181,3 +188,21 @@ def test_a_process_that_is_killed_can_be_started_again(tmp_path, uninterrupted, 
     _, errors = again.communicate()
     assert again.returncode == EXIT_FINISHED, errors
     assert events_of(folder, "finished")[0]["adapter_sha256"] == uninterrupted.adapter_sha256
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_steps_of_one_run_it_ends_the_same(tmp_path):
+    """Guarantee 14. CAUSEWAY_TEST_SEED draws the same steps again."""
+    seed = int(os.environ.get("CAUSEWAY_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    config = replace(CONFIG, epochs=4)  # 28 steps
+    steps = sorted(random.Random(seed).sample(range(1, 26), 10))
+    sys.stdout.write(f"CAUSEWAY_TEST_SEED={seed}: killed at {steps}\n")  # shown when it fails
+    whole, killed = (run_folder(tmp_path / name, config, train=EXAMPLES) for name in ("whole", "killed"))
+    argv = [sys.executable, "-m", "tests.trainer.killed_runs", str(whole), str(killed), *map(str, steps)]
+    subprocess.run(argv, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    made = [event["step"] for event in events_of(killed, "step")]
+    assert any(later <= earlier for earlier, later in pairwise(made)), "it was killed in no middle of an interval"
+    ours, theirs = (events_of(folder, "finished") for folder in (killed, whole))
+    assert [event["adapter_sha256"] for event in ours] == [event["adapter_sha256"] for event in theirs]
+    assert len(ours) == 1
+    assert ours[0]["steps"] == 28
