@@ -207,9 +207,11 @@ def _prompt_length(ends: NDArray[np.int64], layout: Layout, example: Example) ->
 def _ended(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: NDArray[np.int64], layout: Layout) -> Ints:
     """The ids with exactly one EOS after the target, where the tokenizer has one."""
     eos = tokenizer.eos_token_id
-    tokens = np.array(ids, np.int32)
     if eos is None:
-        return tokens
+        return np.array(ids, np.int32)
+    if eos not in ids:
+        return np.array([*ids, eos], np.int32)
+    tokens = np.array(ids, np.int32)
     # From the target's last token on: after it comes what the tokenizer or the template adds.
     within = np.flatnonzero((ends > layout.target_start) & (ends <= layout.target_end))
     last = int(within[-1]) if within.size else len(ids)

@@ -18,6 +18,8 @@ from core.errors import InvalidInput
 Ints: TypeAlias = NDArray[np.int64]
 Offsets: TypeAlias = Sequence[tuple[int, int]]
 
+_CELLS = 1 << 20  # of blocks that are expanded at once: some 40 MiB
+
 
 class Ruler:
     """Maps characters to tokens, for several texts at once.
@@ -81,8 +83,16 @@ class RowTable:
     columns: NDArray[np.int32]  # (n,) increasing within a row, never above its row
 
 
-def row_tables(edges: Edges, kind: Rows | None, prompt_lengths: Ints) -> list[RowTable]:
-    """The rows of each example, `kind` deciding which; all empty for None. `prompt_lengths` (N,) in tokens."""
+def row_tables(edges: Edges, kind: Rows | None, prompt_lengths: Ints, *, at_once: int = _CELLS) -> list[RowTable]:
+    """The rows of each example, `kind` deciding which; all empty for None.
+
+    Parameters
+    ----------
+    prompt_lengths
+        (N,) in tokens.
+    at_once
+        Bounds memory: examples are worked on together while their blocks have at most so many cells.
+    """
     blocks = _effect_blocks(edges)
     if kind is None:
         blocks = blocks[:, :0]
@@ -90,23 +100,11 @@ def row_tables(edges: Edges, kind: Rows | None, prompt_lengths: Ints) -> list[Ro
         blocks = _from_target_on(blocks, prompt_lengths)
     elif kind is Rows.CLOSURE:
         blocks = np.concatenate([blocks, _phrase_blocks(edges), _own_cause_blocks(edges)], axis=1)
-    width = 1 + int(blocks[2:].max(initial=0))  # of a key's last two digits: above any row or column
-    owner, row, column = _expand(blocks)
-    keys = np.unique((owner * width + row) * width + column)
-    row_keys, column_starts = np.unique(keys // width, return_index=True)
-    columns = (keys % width).astype(np.int32)
-    column_starts = np.append(column_starts, len(keys))
-    bounds = np.searchsorted(row_keys, np.arange(len(prompt_lengths) + 1) * width)
-    tables = []
-    for first, last in pairwise(bounds):
-        starts = column_starts[first : last + 1]
-        tables.append(
-            RowTable(
-                positions=(row_keys[first:last] % width).astype(np.int32),
-                starts=(starts - starts[0]).astype(np.int32),
-                columns=columns[starts[0] : starts[-1]],
-            )
-        )
+    tables: list[RowTable] = []
+    for first, last in pairwise(_groups(blocks, len(prompt_lengths), at_once)):
+        mine = blocks[:, (blocks[0] >= first) & (blocks[0] < last)]
+        mine[0] -= first
+        tables += _tables(mine, last - first)
     return tables
 
 
@@ -134,32 +132,88 @@ def _phrase_blocks(edges: Edges) -> Ints:
 
 
 def _own_cause_blocks(edges: Edges) -> Ints:
-    """(5, P) a cause's tokens that are also an effect's see that effect's causes, for all such pairs of edges."""
-    counts = np.bincount(edges.owner)
-    # Each edge meets every edge of its example.
-    as_cause = np.repeat(np.arange(len(edges.owner)), counts[edges.owner])
-    firsts = _starts(counts)[edges.owner]
-    as_effect = ramp(counts[edges.owner]) + np.repeat(firsts, counts[edges.owner])
-    lo = np.maximum(edges.cause_lo[as_cause], edges.effect_lo[as_effect])
-    hi = np.minimum(_cause_end(edges)[as_cause], edges.effect_hi[as_effect])
-    met = hi > lo
-    which = as_effect[met]
-    return np.stack([edges.owner[which], lo[met], hi[met], edges.cause_lo[which], _cause_end(edges)[which]])
+    """(5, P) a cause's tokens that are also an effect's see that effect's causes.
+
+    Which phrase makes a token a cause's does not matter, so an edge meets the stretches of such tokens within its
+    effect, not every other edge.
+    """
+    cause_end = _cause_end(edges)
+    width = 1 + int(max(edges.cause_hi.max(initial=0), edges.effect_hi.max(initial=0)))  # no stretch spans two examples
+    base = edges.owner * width
+    there = cause_end > edges.cause_lo
+    starts, ends = _stretches((base + edges.cause_lo)[there], (base + cause_end)[there])
+    first = np.searchsorted(ends, base + edges.effect_lo, side="right")
+    counts = np.maximum(np.searchsorted(starts, base + edges.effect_hi, side="left") - first, 0)
+    which = np.repeat(np.arange(len(counts)), counts)  # edge of each pair of an edge and a stretch
+    met = first[which] + ramp(counts)
+    lo = np.maximum(starts[met] - base[which], edges.effect_lo[which])
+    hi = np.minimum(ends[met] - base[which], edges.effect_hi[which])
+    return np.stack([edges.owner[which], lo, hi, edges.cause_lo[which], cause_end[which]])
+
+
+def _stretches(lo: Ints, hi: Ints) -> tuple[Ints, Ints]:
+    """The union of ranges [lo, hi), none empty, as disjoint ranges in increasing order."""
+    order = np.argsort(lo)
+    lo, reach = lo[order], np.maximum.accumulate(hi[order])
+    apart = lo[1:] > reach[:-1]
+    return lo[_flagged(apart, len(lo))], reach[_flagged(apart, len(lo), first=False)]
 
 
 def _cause_end(edges: Edges) -> Ints:
     return np.where(edges.straddles, np.maximum(edges.effect_lo, edges.cause_lo), edges.cause_hi)
 
 
-def _expand(blocks: Ints) -> tuple[Ints, Ints, Ints]:
-    """Owner, row and column of every cell on or below the diagonal."""
+def _groups(blocks: Ints, examples: int, at_once: int) -> list[int]:
+    """Bounds of runs of examples whose blocks have at most `at_once` cells together; one with more is alone."""
+    areas = np.maximum(blocks[2] - blocks[1], 0) * np.maximum(blocks[4] - blocks[3], 0)
+    so_far = _starts(np.bincount(blocks[0], areas, examples).astype(np.int64))  # exact: floats hold integers to 2^53
+    bounds = [0]
+    while bounds[-1] < examples:
+        within = int(np.searchsorted(so_far, so_far[bounds[-1]] + at_once, side="right")) - 1
+        bounds.append(max(within, bounds[-1] + 1))
+    return bounds
+
+
+def _tables(blocks: Ints, examples: int) -> list[RowTable]:
+    width = 1 + int(blocks[2:].max(initial=0))  # of a key's last two digits: above any row or column
+    keys = _cells(blocks, width)
+    keys.sort(kind="stable")  # much faster than np.unique, which hashes: the keys are mostly in order already
+    keys = keys[_flagged(keys[1:] != keys[:-1], len(keys))]
+    rows = keys // width
+    columns = (keys - rows * width).astype(np.int32)
+    column_starts = np.flatnonzero(_flagged(rows[1:] != rows[:-1], len(rows)))
+    row_keys = rows[column_starts]
+    column_starts = np.append(column_starts, len(keys))
+    positions = (row_keys % width).astype(np.int32)
+    bounds = np.searchsorted(row_keys, np.arange(examples + 1) * width).tolist()
+    tables = []
+    for first, last in pairwise(bounds):
+        starts = column_starts[first : last + 1]
+        tables.append(
+            RowTable(
+                positions=positions[first:last],
+                starts=(starts - starts[0]).astype(np.int32),
+                columns=columns[starts[0] : starts[-1]],
+            )
+        )
+    return tables
+
+
+def _cells(blocks: Ints, width: int) -> Ints:
+    """(owner * width + row) * width + column of every cell on or below the diagonal, some more than once."""
     owner, row_lo, row_hi, column_lo, column_hi = blocks
-    height, width = np.maximum(row_hi - row_lo, 0), np.maximum(column_hi - column_lo, 0)
-    block = np.repeat(np.arange(len(owner)), height * width)
-    down, right = np.divmod(ramp(height * width), width[block])
-    row, column = row_lo[block] + down, column_lo[block] + right
-    keep = column <= row
-    return owner[block][keep], row[keep], column[keep]
+    height = np.maximum(row_hi - row_lo, 0)
+    block = np.repeat(np.arange(len(owner)), height)  # of each row of each block
+    row = row_lo[block] + ramp(height)
+    counts = np.maximum(np.minimum(column_hi[block], row + 1) - column_lo[block], 0)  # up to the diagonal
+    first = (owner[block] * width + row) * width + column_lo[block]
+    return np.repeat(first, counts) + ramp(counts)
+
+
+def _flagged(changes: NDArray[np.bool_], size: int, *, first: bool = True) -> NDArray[np.bool_]:
+    """(size,) `changes` (size - 1,) with True before it, or after it unless `first`; empty for 0."""
+    parts = ([True], changes) if first else (changes, [True])
+    return np.concatenate(parts)[:size]
 
 
 def _starts(counts: Ints) -> Ints:
