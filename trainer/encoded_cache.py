@@ -28,6 +28,9 @@ from trainer.tensors import save_tensors
 _FORMAT = 1  # to be raised whenever trainer.encoding would encode the same examples otherwise
 _ARRAYS = ("ids", "row_positions", "column_starts", "columns")
 _NUMBERS = ("prompt_length", "over", "cut_effects", "cut_causes", "straddling_causes")
+# Of a tokenizer's settings, those that say where it came from: a base that moved is still the same.
+_WHENCE = ("name_or_path", "is_local", "local_files_only", "_commit_hash")
+_PATHS = ("_file", "_path", "_dir")
 
 
 def encoded_once(
@@ -69,6 +72,7 @@ def cache_key(
     asked = [_FORMAT, content, max_length, rows, chat_template, tokenizer.chat_template, tokenizer.eos_token_id]
     digest = hashlib.sha256(json.dumps(asked).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(json.dumps(_settings(tokenizer)).encode())
     return digest.hexdigest()
 
 
@@ -92,7 +96,7 @@ def load_encoded(path: Path, key: str) -> list[Encoded] | None:
     """The examples that were saved under this key; None where there are none, or their file is damaged."""
     try:
         with safe_open(path, "np") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}  # None in a file that is not ours
             if metadata.get("key") != key:
                 return None
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -108,6 +112,13 @@ def load_encoded(path: Path, key: str) -> list[Encoded] | None:
         named = dict(zip((*_ARRAYS, *_NUMBERS), fields, strict=True))
         encoded.append(Encoded(example_id=example_id, **{**named, "over": bool(named["over"])}))
     return encoded
+
+
+def _settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """What a tokenizer does beside its backend, as `split_special_tokens`; not where it was found."""
+    plain = {name: value for name, value in tokenizer.init_kwargs.items() if isinstance(value, bool | int | str)}
+    own = {name: plain[name] for name in sorted(plain) if not (name in _WHENCE or name.endswith(_PATHS))}
+    return own | {"split_special_tokens": tokenizer.split_special_tokens}  # it may have been set since
 
 
 def _joined(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:

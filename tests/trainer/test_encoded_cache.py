@@ -4,6 +4,8 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from transformers import AutoTokenizer
 
 from benchmarks.stg import generate
 from core.domain.training import Rows
@@ -71,6 +73,35 @@ def test_the_key_is_of_everything_that_decides(tmp_path):
     keys += [cache_key(data, TOKENIZER, **{**ASKED, **change}) for change in changes]
     assert len({*keys}) == len(keys)
     assert cache_key(data, tokenizer_of("whole_words"), **ASKED) == keys[0]
+
+
+def test_the_key_is_of_settings_that_the_backend_does_not_know(tmp_path):
+    data = tmp_path / "data"
+    data.write_text("a")
+    TOKENIZER.save_pretrained(tmp_path / "base")
+    plain = AutoTokenizer.from_pretrained(tmp_path / "base")
+    splits = AutoTokenizer.from_pretrained(tmp_path / "base", split_special_tokens=True)
+    assert plain.backend_tokenizer.to_str() == splits.backend_tokenizer.to_str()
+    assert plain("20 </s>").input_ids != splits("20 </s>").input_ids
+    assert cache_key(data, plain, **ASKED) != cache_key(data, splits, **ASKED)
+    key = cache_key(data, plain, **ASKED)
+    plain.split_special_tokens = True
+    assert cache_key(data, plain, **ASKED) != key
+
+
+def test_the_key_does_not_say_where_the_tokenizer_lies(tmp_path):
+    data = tmp_path / "data"
+    data.write_text("a")
+    keys = set()
+    for name in ("here", "there"):
+        TOKENIZER.save_pretrained(tmp_path / name)
+        keys.add(cache_key(data, AutoTokenizer.from_pretrained(tmp_path / name), **ASKED))
+    assert len(keys) == 1
+
+
+def test_a_file_of_somebody_else_is_passed_over(tmp_path):
+    save_file({"weights": np.zeros(3)}, tmp_path / "encoded")
+    assert load_encoded(tmp_path / "encoded", "key") is None
 
 
 def test_examples_are_encoded_once(tmp_path, encoded):
