@@ -15,11 +15,14 @@ from trainer.words import Words
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One row as one model sees it. `attention` (W,) sums to 1; `mass` is its share on the row's annotated causes."""
+    """One row as one model sees it.
+
+    `attention` (W,) sums to 1; `mass` is its share on the row's annotated causes, None where it has none.
+    """
 
     name: str
     attention: list[float]
-    mass: float
+    mass: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Heads:
 
     name: str
     attention: NDArray[np.float64]  # (R, L, H, W), sums to 1 over W
-    mass: NDArray[np.float64]  # (R, L, H) on the causes of the answer's row
+    masses: list[NDArray[np.float64] | None]  # R of (L, H): on the row's annotated causes, None where it has none
 
     def panel(self, *, row: int = -1, layer: int | None = None, head: int | None = None) -> Panel:
         """One row in a layer and head; None for the mean over all of them.
@@ -44,8 +47,9 @@ class Heads:
             if number is not None and not 0 <= number < there_are:
                 raise InvalidInput(f"there is no {what} {number}: the model's are 0 to {there_are - 1}", field=what)
             chosen.append(slice(None) if number is None else slice(number, number + 1))
-        attention = self.attention[row][chosen[0], chosen[1]].mean((0, 1))  # (W,)
-        return Panel(self.name, attention.tolist(), float(self.mass[row][chosen[0], chosen[1]].mean()))
+        attention, mass = self.attention[row][chosen[0], chosen[1]].mean((0, 1)), self.masses[row]  # (W,), (L, H)
+        on_causes = None if mass is None else float(mass[chosen[0], chosen[1]].mean())
+        return Panel(self.name, attention.tolist(), on_causes)
 
 
 def look_at(name: str, model: Model, words: Words, rows: Sequence[int]) -> Heads:
@@ -55,7 +59,11 @@ def look_at(name: str, model: Model, words: Words, rows: Sequence[int]) -> Heads
     of_token = maps.double().numpy().transpose(2, 0, 1, 3)  # (R, L, H, T)
     first_tokens = np.flatnonzero(np.diff(words.word_of_token, prepend=-1))
     of_word = np.add.reduceat(of_token, first_tokens, axis=-1)
-    return Heads(name, of_word, of_token[..., words.causes].sum(-1))
+    masses = [
+        of_row[..., causes].sum(-1) if (causes := words.causes_of(row)).size else None  # (L, H)
+        for row, of_row in zip(rows, of_token, strict=True)
+    ]
+    return Heads(name, of_word, masses)
 
 
 def look(name: str, model: Model, words: Words) -> Panel:

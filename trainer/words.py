@@ -40,6 +40,10 @@ class Words:
         """The position of the row that predicts the answer's first token."""
         return len(self.ids) - 1
 
+    def causes_of(self, row: int) -> NDArray[np.int64]:
+        """The tokens that a row is annotated to attend to: none, unless it is the answer's."""
+        return self.causes if row == self.answer_row else self.causes[:0]
+
     @property
     def is_cause(self) -> list[bool]:
         """(W,) whether a word holds a cause's token."""
@@ -89,6 +93,12 @@ def words_of(tokenizer: PreTrainedTokenizerBase, example: Example, *, chat_templ
             else _signs(text[places[tokens[0]][0] : places[tokens[-1]][1]])
         )  # fmt: skip
     return Words(ids, np.array(word_of_token), labels, _causes(encoded, len(ids) - 1))
+
+
+def shortened(text: str, most: int) -> str:
+    """A text in one line, of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _is_special(tokenizer: PreTrainedTokenizerBase, token: int, name: str, piece: str) -> bool:
