@@ -200,11 +200,11 @@ def _trained(
             return _Trained(base, model, 0, is_finished=False, leads=leads)
         if checkpoint:
             best.load(checkpoint)
+            tuner.catch_up(checkpoint)
         if checkpoint and best.is_settled:  # it had ended early, and was cut off before its export
             steps, is_finished = step_of(checkpoint), True
         else:
             tuner.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            tuner.catch_up()
             tuner.release()
             steps = tuner.state.global_step
             is_finished = steps >= tuner.state.max_steps or best.is_settled

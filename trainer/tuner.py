@@ -22,6 +22,7 @@ from trainer.arguments import relative_rate, trainer_arguments
 from trainer.batching import Examples, LengthGrouped, collate
 from trainer.best import Best
 from trainer.checkpoints import save_checkpoint
+from trainer.checkpoints import step_of as step_of_checkpoint
 from trainer.encoding import Encoded
 from trainer.events import EventLog
 from trainer.masses import mass_sums
@@ -53,8 +54,7 @@ class Tuner(Trainer):
         Asked after every step. Once it says yes, a checkpoint is saved and training ends.
     measure
         Called every `evaluate_every` steps with the step and a `should_stop`, in the leading process: split -> metric
-        -> value, or None where that said yes. Then a checkpoint is saved, training ends, and what was not measured is
-        measured first when the run is gone on with.
+        -> value, or None where that said yes. Then a checkpoint is saved and training ends; see catch_up.
     best
         Is offered what `measure` returned. Once it is settled, a checkpoint is saved and training ends.
 
@@ -118,8 +118,6 @@ class Tuner(Trainer):
         Supervised rows are counted over the whole step too: each micro-batch's losses are divided by these totals, so
         that accumulation equals one big batch. What the objective asks of the step is decided here as well.
         """
-        if self._owes_evaluation:
-            self.evaluate()
         batches = list(islice(epoch_iterator, num_batches))
         targets, rows, tokens, positions = (
             sum(batch[name] for batch in batches) for name in ("targets", "rows", "tokens", "positions")
@@ -146,9 +144,14 @@ class Tuner(Trainer):
             self._meter.add(attention_loss=losses.attention_loss, **mass_sums(losses.layers)._asdict())
         return (losses.loss, losses.outputs) if return_outputs else losses.loss
 
-    def catch_up(self) -> None:
-        """Make the evaluation of the last step, if it was interrupted in an earlier attempt."""
-        if self._owes_evaluation and not self._is_to_stop():
+    def catch_up(self, checkpoint: Path) -> None:
+        """Make the evaluation within which a checkpoint was saved, if it was, before training goes on from there."""
+        if not (checkpoint / _OWED).exists():
+            return
+        state.load_weights(self._trained, checkpoint)
+        self.state.global_step = step_of_checkpoint(checkpoint)
+        self._owes_evaluation = True
+        with self.accelerator.autocast():  # as training will be in
             self.evaluate()
 
     def release(self) -> None:
@@ -162,7 +165,7 @@ class Tuner(Trainer):
         self.control.should_evaluate = False  # Trainer would ask again at the end of the epoch
         begun, leads = time.monotonic(), self.is_world_process_zero()
         takes_part = leads or self._shards  # a forward pass through shards takes all processes
-        # Which they cannot leave one by one. And one that was owed comes between steps, where nothing can be saved.
+        # Which they cannot leave one by one. And within one that was owed there is nothing new to save.
         should_stop = never if self._shards or self._owes_evaluation else self._should_stop
         metrics = self._measure(self.state.global_step, should_stop) if takes_part else {}
         self._owes_evaluation = self._is_any(metrics is None)
@@ -268,7 +271,6 @@ class Tuner(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         state.load_weights(model or self._trained, Path(resume_from_checkpoint))
-        self._owes_evaluation = (Path(resume_from_checkpoint) / _OWED).exists()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint:

@@ -82,11 +82,14 @@ def test_stopped_and_resumed_it_chooses_the_same(tmp_path, results, name, step):
     assert result.metrics == expected.metrics
 
 
-def test_cut_off_after_an_early_end_it_is_exported_without_another_step(tmp_path, results):
+@pytest.mark.parametrize("asked", [1, 3], ids=["in the last evaluation", "between the stages"])
+def test_cut_off_after_an_early_end_it_is_exported_without_another_step(tmp_path, results, asked):
+    """It is asked before the first step, after every step, and once in each of the two evaluations."""
     expected = results["patient"][1]
     folder = folder_of(tmp_path / "run", PATIENT)
-    assert finish(folder, PATIENT, StopAfter(expected.steps + 1)) is None  # once more than steps: between the stages
+    assert finish(folder, PATIENT, StopAfter(expected.steps + asked)) is None
     steps = len(events_of(folder, "step"))
+    assert steps == expected.steps
     assert finish(folder, PATIENT).adapter_sha256 == expected.adapter_sha256
     assert len(events_of(folder, "step")) == steps
 

@@ -83,7 +83,7 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path, monkeypatch
 
 
 def test_an_evaluation_that_is_owed_is_not_interrupted_again(tmp_path, monkeypatch, uninterrupted):
-    """There would be nothing new to save: it is made, and then a step."""
+    """There would be nothing new to save: it is made, and then a step, after which the run is asked."""
     folder = folder_of(tmp_path / "run")
     assert finish(folder, Interrupt(monkeypatch, 2)) is None
     told = iter([False])  # at the start; then at every question
