@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,12 @@ from core.domain.relations import Relation
 from core.domain.run_folder import BaseModelSpec, RunConfig, example_to_json, run_to_json
 from core.domain.spans import Span
 from core.domain.training import TrainingConfig
+from core.settings import JobSettings
+from worker.runtime import trainer_command
+from worker.supervisor import Child
 
 SMALL = BaseModelSpec("builtin:small", "builtin:small")
+TWO = trainer_command(JobSettings(training_processes=2))  # what starts a trainer of two processes
 
 
 def run_folder(folder: Path, config: TrainingConfig, *, train: Sequence[Example] | int = 24, test: int = 4) -> Path:
@@ -77,3 +82,13 @@ class StopAfter:
     def __call__(self) -> bool:
         self.left -= 1
         return self.left <= 0
+
+
+def in_two_processes(folder: Path, *options: str, stop_at: int | None = None) -> tuple[int, str]:
+    """Run the trainer as a worker does, told to stop once it has saved a checkpoint of that step. Code and log."""
+    with Child([*TWO, *options, str(folder)], folder) as child:
+        while (ended := child.poll()) is None:
+            if stop_at and any(event["step"] >= stop_at for event in events_of(folder, "checkpoint")):
+                child.stop(grace=600)
+            time.sleep(0.02)
+    return ended.code, (folder / "trainer.log").read_text()

@@ -12,13 +12,10 @@ from safetensors.torch import load_file
 from core.domain.run_folder import EXIT_FINISHED, EXIT_INTERRUPTED, RunConfig
 from core.domain.training import ObjectiveConfig, Sharding, TrainingConfig
 from core.errors import OutOfMemory
-from core.settings import JobSettings
-from tests.trainer.runs import SMALL, events_of, run_folder, uneven
+from tests.trainer.runs import SMALL, TWO, events_of, in_two_processes, run_folder, uneven
 from trainer.events import EventLog
 from trainer.process import sole_trainer
 from trainer.train import train
-from worker.runtime import trainer_command
-from worker.supervisor import Child
 
 CONFIG = TrainingConfig(
     epochs=2,
@@ -31,7 +28,6 @@ CONFIG = TrainingConfig(
     objective=ObjectiveConfig(gamma_from=0, gamma_full=0.2),
 )
 EXAMPLES = 26  # the last step of an epoch has 2
-TWO = trainer_command(JobSettings(training_processes=2))
 METRICS = ("loss", "token_loss", "attention_loss", "mass", "ratio", "grad_norm", "supervised_rows", "gamma", "guided")
 
 
@@ -47,16 +43,6 @@ def assert_same_steps(folder, alone):
     for mine, wanted in zip(ours, theirs, strict=True):
         for metric in METRICS:
             assert mine[metric] == pytest.approx(wanted[metric], rel=2e-3, abs=1e-6), (metric, mine["step"])
-
-
-def in_two_processes(folder, *options, stop_at=None):
-    """Run the trainer as a worker does, and ask it to stop once it has saved a checkpoint of that step."""
-    with Child([*TWO, *options, str(folder)], folder) as child:
-        while (ended := child.poll()) is None:
-            if stop_at and any(event["step"] >= stop_at for event in events_of(folder, "checkpoint")):
-                child.stop(grace=600)
-            time.sleep(0.02)
-    return ended.code, (folder / "trainer.log").read_text()
 
 
 @pytest.mark.slow

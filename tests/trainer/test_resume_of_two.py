@@ -1,22 +1,16 @@
 """Two processes that drop out at random, each by its own generator, go on exactly as one does."""
 
-import time
-
 import pytest
 import torch
 
 from core.domain.run_folder import EXIT_FINISHED, EXIT_INTERRUPTED
 from core.domain.training import TrainingConfig
-from core.settings import JobSettings
-from tests.trainer.runs import events_of, run_folder, uneven
+from tests.trainer.runs import events_of, in_two_processes, run_folder, uneven
 from trainer.state import all_generators, load_generators, save_generators
 from trainer.tensors import save_tensors
-from worker.runtime import trainer_command
-from worker.supervisor import Child
 
 # The processes' rows are of unlike lengths, so that one draws more than the other.
 CONFIG = TrainingConfig(epochs=2, batch_size=4, lora_rank=4, lora_dropout=0.2, checkpoint_every=1, log_every=1)
-TWO = trainer_command(JobSettings(training_processes=2))
 
 
 @pytest.fixture
@@ -56,16 +50,6 @@ def test_generators_of_the_version_that_saved_one_set_still_load(tmp_path, rank)
 def test_a_process_alone_has_one_set():
     [own] = all_generators()
     assert torch.equal(own["cpu"], torch.get_rng_state())
-
-
-def in_two_processes(folder, *, stop_at=None):
-    """Run the trainer as a worker does, and ask it to stop once it has saved a checkpoint of that step."""
-    with Child([*TWO, str(folder)], folder) as child:
-        while (ended := child.poll()) is None:
-            if stop_at and any(event["step"] >= stop_at for event in events_of(folder, "checkpoint")):
-                child.stop(grace=600)
-            time.sleep(0.02)
-    return ended.code, (folder / "trainer.log").read_text()
 
 
 @pytest.mark.slow
