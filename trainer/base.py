@@ -8,7 +8,6 @@ scaled by exact float32 arithmetic, never through a library's own random floats.
 """
 
 import argparse
-import errno
 import hashlib
 import json
 import os
@@ -24,10 +23,10 @@ from safetensors.numpy import save
 
 from core.errors import BaseModelUnavailable, CausewayError, DiskFull
 from trainer.base_tokenizer import EOS, PAD, build_tokenizer
+from trainer.checkpoints import NO_SPACE
 
 SMALL = "builtin:small"
 WEIGHTS = "model.safetensors"
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _SEED = 20250901
 _WIDTH, _HIDDEN, _LAYERS, _HEADS, _POSITIONS = 64, 192, 2, 4, 4096

@@ -26,7 +26,8 @@ from core.errors import (
     DiskFull,
     HubUnreachable,
 )
-from trainer.base import NO_SPACE, SMALL, small_folder, small_revision
+from trainer.base import SMALL, small_folder, small_revision
+from trainer.checkpoints import NO_SPACE
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 _HUB_DUPLICATES = ["original/*", "onnx/*", "consolidated*"]  # the same weights in other formats

@@ -20,6 +20,7 @@ from typing import Any
 from core.errors import DiskFull, TrainingFailed
 
 MANIFEST = "manifest.json"
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})  # or no quota
 
 _KEPT = 2  # the newest, and one to fall back to
 _PREFIX = "step-"
@@ -113,7 +114,7 @@ def disk_errors(what: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        kind = DiskFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else TrainingFailed
+        kind = DiskFull if exc.errno in NO_SPACE else TrainingFailed
         raise kind(f"cannot write {what}: {exc.strerror}", folder=str(folder)) from exc
 
 

@@ -227,7 +227,7 @@ class Tuner(Trainer):
         """Whether any process was asked to stop: they have to leave after the same step."""
         return self._is_any(self._should_stop())
 
-    def _is_any(self, true: bool) -> bool:  # noqa: FBT001
+    def _is_any(self, true: bool) -> bool:  # noqa: FBT001 (its one argument is what it asks about)
         """Whether it is so in any process."""
         return bool(self.accelerator.reduce(torch.tensor(float(true), device=self.args.device)) > 0)
 
