@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from core.errors import ModelNotSupported
 from trainer.attention import RowStatistics, Supervision, causeway_attention
 from trainer.cells import Cells
+from trainer.memory import is_out_of_memory
 from trainer.precision import in_fp32
 
 _NAME = "causeway_admission"
@@ -97,9 +98,9 @@ def _trial(model: PreTrainedModel, failure: str, what: str) -> Iterator[None]:
     try:
         with torch.inference_mode(), torch.random.fork_rng():
             yield
-    except torch.OutOfMemoryError:
-        raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as exc:
+        if is_out_of_memory(exc):
+            raise
         raise _refused(model, f"{failure} ({exc})", what) from exc
     finally:
         model.train(training)

@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from core.domain.annotation import Example
 from core.errors import NotFinite, OutOfMemory
 from trainer.encoding import Encoded, Prompt, encode_all, encode_prompt
-from trainer.memory import is_out_of_memory
+from trainer.memory import within_memory
 from trainer.sharding import is_sharded
 
 Model: TypeAlias = PreTrainedModel | PeftModel
@@ -181,10 +181,8 @@ def _in_batches(
 
 
 def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:
-    try:
+    def done() -> bool:
         work(batch)
-    except (RuntimeError, MemoryError) as exc:
-        if not is_out_of_memory(exc):
-            raise
-        return False
-    return True
+        return True
+
+    return within_memory(done) is True

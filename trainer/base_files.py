@@ -28,6 +28,7 @@ from core.errors import (
 )
 from trainer.base import SMALL, small_folder, small_revision
 from trainer.checkpoints import NO_SPACE
+from trainer.memory import is_out_of_memory
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 _HUB_DUPLICATES = ["original/*", "onnx/*", "consolidated*"]  # the same weights in other formats
@@ -82,13 +83,13 @@ def load(spec: BaseModelSpec, read: Callable[[], Any]) -> Any:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError) as exc:
         reason = "the hub cannot be reached and it is not in the cache; check the network, or name a local folder"
         raise unavailable(spec, reason, HubUnreachable) from exc
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise  # RuntimeErrors that say nothing about the files
     except OSError as exc:
         if exc.errno in NO_SPACE:
             raise DiskFull(f"cannot download the base model {spec.name!r}: {exc.strerror}", base=spec.name) from exc
         raise _unloadable(spec, exc) from exc
     except (ValueError, KeyError, RuntimeError, SafetensorError) as exc:
+        if is_out_of_memory(exc) or isinstance(exc, torch.AcceleratorError):
+            raise  # it says nothing about the files
         raise _unloadable(spec, exc) from exc
 
 

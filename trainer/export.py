@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -19,6 +18,7 @@ from core.domain.training import Tuning
 from core.errors import NotFinite, OutOfMemory
 from trainer.adapter import Metrics, export_adapter
 from trainer.checkpoints import disk_errors
+from trainer.memory import is_out_of_memory
 from trainer.model import LoadedBase, weights_precision
 from trainer.reload import check_reload
 from trainer.sealed import MANIFEST, sealed_folder, sha256_of, to_json
@@ -55,7 +55,7 @@ def export(
     NothingLearned, NotServable, ReloadFailed, ReloadDiffers
         The gate refused it. What was written is removed, as it is whatever else is raised.
     OutOfMemory
-        The accelerator's memory does not hold what merging or the gate needs.
+        Memory does not hold what merging or the gate needs.
     """
     with _memory_errors():
         if not isinstance(model, PeftModel):
@@ -109,10 +109,12 @@ def _removed_unless_passed(folder: Path) -> Iterator[None]:
 def _memory_errors() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as exc:
+    except (RuntimeError, MemoryError) as exc:
+        if not is_out_of_memory(exc):
+            raise
         raise OutOfMemory(
-            "the accelerator's memory does not hold what exporting needs; run again with more memory free, which goes "
-            "on from the last checkpoint"
+            "memory does not hold what exporting needs; run again with more of it free, which goes on from the last "
+            "checkpoint"
         ) from exc
 
 

@@ -2,8 +2,12 @@
 
 import resource
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+_T = TypeVar("_T")
 
 # How torch says so where it has no class for it: of main memory, and of what libraries on the GPU wanted.
 _SAID = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
@@ -14,6 +18,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
+
+
+def within_memory(work: Callable[[], _T]) -> _T | None:
+    """What `work` returns, or None where memory ran out in it, whichever library said so. All it held is let go."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as exc:
+        if not is_out_of_memory(exc):
+            raise
+        return None
 
 
 def peak_memory() -> int:

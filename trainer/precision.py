@@ -7,19 +7,23 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainer.memory import is_out_of_memory
+
 
 @contextmanager
 def in_fp32(model: PreTrainedModel) -> Iterator[None]:
     """Widen a model's weights, in place, and give them back to the bit.
 
-    It stays as it is where fp32 does not fit in the accelerator's memory, or where its weights are quantised.
+    It stays as it is where memory does not hold it in fp32, or where its weights are quantised.
     """
     held = [] if getattr(model, "is_quantized", False) else _narrow_tensors(model)
     try:
         try:
             for tensor, _ in held:
                 tensor.data = tensor.data.float()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as exc:
+            if not is_out_of_memory(exc):
+                raise
             _narrow_again(held)
         yield
     finally:

@@ -20,6 +20,7 @@ from core.errors import DiskFull, NothingLearned, OutOfMemory, ReloadDiffers, Re
 from trainer.adapter import CONFIG, load_adapter, verify_folder
 from trainer.admission import TOLERANCE
 from trainer.checkpoints import disk_errors
+from trainer.memory import is_out_of_memory
 from trainer.model import a_few, load_base
 from trainer.tensors import save_tensors
 
@@ -85,8 +86,8 @@ def _require_success(done: subprocess.CompletedProcess[str]) -> None:
         raise DiskFull(f"what was exported cannot be checked: {last}")
     if done.returncode == _NO_MEMORY:
         raise OutOfMemory(
-            "what was exported cannot be checked: the accelerator's memory does not hold it a second time, in a fresh "
-            "process; run again with more memory free, which goes on from the last checkpoint"
+            "what was exported cannot be checked: memory does not hold it a second time, in a fresh process; run again "
+            "with more of it free, which goes on from the last checkpoint"
         )
     raise ReloadFailed(f"what was exported does not load in a fresh process: {last}")
 
@@ -117,7 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
     except DiskFull as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - for check_reload, which reads the last line
         return _NO_SPACE
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         return _NO_MEMORY
     return 0
 

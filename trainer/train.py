@@ -24,7 +24,7 @@ from trainer.events import EventLog
 from trainer.examples import read_examples
 from trainer.export import export
 from trainer.fingerprint import fingerprint_of, require_same
-from trainer.memory import is_out_of_memory
+from trainer.memory import within_memory
 from trainer.model import LoadedBase, load_base, make_trainable, weights_precision
 from trainer.plan import Prepared, announce, prepare, refusal
 from trainer.rehearsal import rehearse
@@ -40,7 +40,7 @@ def plan(run: RunConfig, folder: Path, events: EventLog) -> Plan:
     Raises what `train` raises before its first step, and OutOfMemory.
     """
     config = run.training
-    while (prepared := _rehearsed(run, config, folder, events)) is None:
+    while (prepared := within_memory(partial(_rehearsed, run, config, folder, events))) is None:
         config = _halved(config, events)
     announce(prepared, events)
     return prepared.plan
@@ -57,7 +57,7 @@ def train(
     """Run, or go on with, the training of a run folder; see core.domain.run_folder for its files and events.
 
     sft and cat share everything but the objective: base, adapter's first weights, data order, steps, learning rate.
-    Where a step does not fit into the accelerator's memory, micro-batches are halved and their number doubled.
+    Where memory does not hold a step, micro-batches are halved and their number doubled.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def train(
     """
     begun = time.monotonic()
     config = run.training
-    while (trained := _trained(run, config, folder, events, should_stop)) is None:
+    while (trained := within_memory(partial(_trained, run, config, folder, events, should_stop))) is None:
         config = _halved(config, events)
     if not trained.is_finished or should_stop():
         return None
@@ -156,62 +156,52 @@ def _trainable(base: LoadedBase, config: TrainingConfig) -> PreTrainedModel | Pe
     return make_trainable(base.model, config)
 
 
-def _rehearsed(run: RunConfig, config: TrainingConfig, folder: Path, events: EventLog) -> Prepared | None:
-    """The plan with its cost. None when memory ran out."""
-    try:
-        base, prepared = _prepared(run, config, folder, events)
-        cost = rehearse(_trainable(base, config), base.tokenizer, prepared.encoded, config, _processes())
-    except (RuntimeError, MemoryError) as exc:
-        if not is_out_of_memory(exc):
-            raise
-        return None
+def _rehearsed(run: RunConfig, config: TrainingConfig, folder: Path, events: EventLog) -> Prepared:
+    """The plan with its cost."""
+    base, prepared = _prepared(run, config, folder, events)
+    cost = rehearse(_trainable(base, config), base.tokenizer, prepared.encoded, config, _processes())
     return replace(prepared, plan=replace(prepared.plan, **asdict(cost)))
 
 
 def _trained(
     run: RunConfig, config: TrainingConfig, folder: Path, events: EventLog, should_stop: Callable[[], bool]
-) -> _Trained | None:
-    """The training loop from the newest checkpoint on, if there is one. None when memory ran out."""
-    try:
-        base, prepared = _prepared(run, config, folder, events)
-        announce(prepared, events)
-        fingerprint = fingerprint_of(run, folder, base.revision, processes=_processes())
-        checkpoint = newest_checkpoint(folder / "checkpoints")
-        if checkpoint:
-            require_same(checkpoint, fingerprint)
-        model = _trainable(base, config)
-        best = Best(config)
-        tuner = Tuner(
-            model,
-            base.tokenizer,
-            prepared.encoded,
-            config=config,
-            folder=folder / "checkpoints",
-            events=events,
-            should_stop=should_stop,
-            measure=partial(measure, model, base, folder, config, events),
-            best=best,
-            fingerprint=fingerprint,
-        )
-        leads = tuner.is_world_process_zero()
-        if leads:  # by now every process has chosen
-            remove_newer(folder / "checkpoints", checkpoint)
-        if should_stop():
-            return _Trained(base, model, 0, is_finished=False, leads=leads)
-        if checkpoint:
-            best.load(checkpoint)
-            tuner.catch_up(checkpoint)
-        if checkpoint and best.is_settled:  # it had ended early, and was cut off before its export
-            steps, is_finished = step_of(checkpoint), True
-        else:
-            tuner.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            tuner.release()
-            steps = tuner.state.global_step
-            is_finished = steps >= tuner.state.max_steps or best.is_settled
-    except (RuntimeError, MemoryError) as exc:
-        if not is_out_of_memory(exc):
-            raise
-        return None  # everything of this attempt is given up with it
+) -> _Trained:
+    """The training loop from the newest checkpoint on, if there is one."""
+    base, prepared = _prepared(run, config, folder, events)
+    announce(prepared, events)
+    fingerprint = fingerprint_of(run, folder, base.revision, processes=_processes())
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    if checkpoint:
+        require_same(checkpoint, fingerprint)
+    model = _trainable(base, config)
+    best = Best(config)
+    tuner = Tuner(
+        model,
+        base.tokenizer,
+        prepared.encoded,
+        config=config,
+        folder=folder / "checkpoints",
+        events=events,
+        should_stop=should_stop,
+        measure=partial(measure, model, base, folder, config, events),
+        best=best,
+        fingerprint=fingerprint,
+    )
+    leads = tuner.is_world_process_zero()
+    if leads:  # by now every process has chosen
+        remove_newer(folder / "checkpoints", checkpoint)
+    if should_stop():
+        return _Trained(base, model, 0, is_finished=False, leads=leads)
+    if checkpoint:
+        best.load(checkpoint)
+        tuner.catch_up(checkpoint)
+    if checkpoint and best.is_settled:  # it had ended early, and was cut off before its export
+        steps, is_finished = step_of(checkpoint), True
+    else:
+        tuner.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        tuner.release()
+        steps = tuner.state.global_step
+        is_finished = steps >= tuner.state.max_steps or best.is_settled
     if is_finished:
         best.restore(model)
     if is_finished and is_sharded(model):

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from core.errors import ModelNotSupported
+from tests.trainer.memory_errors import OUT_OF_MEMORY
 from trainer import admission
 from trainer.admission import check_attention, check_packing
 from trainer.precision import in_fp32
@@ -154,14 +155,15 @@ def test_gpt_oss_is_refused_in_bf16_too():
         check_attention(build(GPT_OSS).bfloat16())
 
 
-def test_what_fp32_does_not_fit_is_checked_as_it_is(monkeypatch):
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_what_fp32_does_not_fit_is_checked_as_it_is(monkeypatch, error):
     model = build(ADMITTED["llama"]).bfloat16()
     before, widened = held(model), []
 
     def out_of_memory(tensor):
         widened.append(tensor)
         if len(widened) == 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return tensor.to(torch.float32)
 
     monkeypatch.setattr(torch.Tensor, "float", out_of_memory)

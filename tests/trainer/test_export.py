@@ -23,6 +23,7 @@ from core.errors import (
     ReloadDiffers,
     ReloadFailed,
 )
+from tests.trainer.memory_errors import OUT_OF_MEMORY
 from tests.trainer.runs import SMALL, events_of, run_folder
 from trainer.adapter import load_adapter, verify_folder
 from trainer.attention import NAME
@@ -151,12 +152,11 @@ def test_what_the_gate_refuses_does_not_stay(full, tmp_path):
 @pytest.mark.parametrize(
     ("raised", "error"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+        *((error, OutOfMemory) for error in OUT_OF_MEMORY),
         (OSError(errno.ENOSPC, "No space left on device"), DiskFull),
         (AttributeError("a bug"), AttributeError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
-    ids=["memory", "space", "bug", "interrupt"],
 )
 def test_what_did_not_pass_the_gate_does_not_stay_whatever_ended_it(tmp_path, monkeypatch, raised, error):
     base, model = _tuned(CONFIG)
@@ -173,8 +173,7 @@ def test_what_did_not_pass_the_gate_does_not_stay_whatever_ended_it(tmp_path, mo
 
 @pytest.mark.parametrize(
     ("raised", "error"),
-    [(torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory), (AttributeError("a bug"), AttributeError)],
-    ids=["memory", "bug"],
+    [*((error, OutOfMemory) for error in OUT_OF_MEMORY), (AttributeError("a bug"), AttributeError)],
 )
 def test_what_cannot_be_merged_does_not_stay_as_an_adapter(tmp_path, monkeypatch, raised, error):
     config = replace(CONFIG, merge=True)

@@ -5,11 +5,11 @@ import json
 import threading
 
 import pytest
-import torch
 from torch.distributed import DistBackendError
 
 from core.domain.run_folder import EXIT_DISK_FULL, EXIT_FAILED, EXIT_FINISHED
 from core.domain.training import Method, TrainingConfig
+from tests.trainer.memory_errors import OUT_OF_MEMORY
 from tests.trainer.runs import events_of, run_folder, write_examples
 from trainer import __main__ as command
 from trainer import events, process
@@ -135,10 +135,7 @@ def test_what_is_too_long_is_refused_with_a_plan_that_counts_it(tmp_path):
 @pytest.mark.parametrize(
     ("error", "processes", "code"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), 1, "out_of_memory"),
-        (MemoryError(), 1, "out_of_memory"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out_of_memory"),
-        (RuntimeError("CUDA error: out of memory"), 1, "out_of_memory"),
+        *((error, 1, "out_of_memory") for error in OUT_OF_MEMORY),
         (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), 2, "process_lost"),
         (DistBackendError("NCCL communicator was aborted"), 2, "process_lost"),
         (RuntimeError("gloo"), 1, "internal"),

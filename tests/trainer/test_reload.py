@@ -90,9 +90,10 @@ def test_no_space_for_what_is_compared_is_a_full_disk(tuned, monkeypatch):
     [
         ("safetensors.SafetensorError('No space left on device (os error 28)')", DiskFull, "No space left on device"),
         ("torch.OutOfMemoryError('CUDA out of memory')", OutOfMemory, "a second time"),
+        ("RuntimeError('CUDA error: out of memory')", OutOfMemory, "a second time"),
         ("RuntimeError('a bug')", ReloadFailed, "a bug"),
     ],
-    ids=["space", "memory", "bug"],
+    ids=["space", "memory", "memory of a library", "bug"],
 )
 def test_what_the_fresh_process_lacks_is_not_the_adapters_fault(tuned, tmp_path, monkeypatch, raised, error, told):
     """In the process itself writing fails, by way of the module that Python looks for when it starts."""
