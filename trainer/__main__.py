@@ -6,19 +6,19 @@ On several GPUs: `torchrun --nproc-per-node N -m trainer RUN_DIR`.
 import argparse
 import json
 import os
-import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 from core.domain.run_folder import EXIT_DISK_FULL, EXIT_FAILED, EXIT_FINISHED, EXIT_INTERRUPTED, run_from_json
 from core.errors import CausewayError, DiskFull, InvalidInput, OutOfMemory, ProcessLost
+from trainer.answers import never
 from trainer.events import EventLog
 from trainer.memory import is_out_of_memory
-from trainer.process import end_with_torchrun, is_lost_peer, keep_freed_memory, sole_trainer
+from trainer.process import end_with_torchrun, is_lost_peer, keep_freed_memory, sole_trainer, stop_request
 from trainer.train import plan, train
 
 
@@ -28,20 +28,20 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.run_dir.is_dir():
         print(f"there is no folder {options.run_dir}", file=sys.stderr)
         return EXIT_FAILED
-    stop = _StopRequest()
-    signal.signal(signal.SIGTERM, stop)
+    # A plan keeps nothing, so whoever stops it need not wait.
+    should_stop = never if options.plan else stop_request()
     keep_freed_memory()
     end_with_torchrun()
     leads = os.environ.get("RANK", "0") == "0"  # as torchrun says
     try:
         with sole_trainer(options.run_dir) if leads else nullcontext():
-            return _run(options.run_dir, stop, leads=leads, only_plan=options.plan)
+            return _run(options.run_dir, should_stop, leads=leads, only_plan=options.plan)
     except CausewayError as error:  # busy, or not to be written to: no event can tell
         print(f"{error.code}: {error.message}", file=sys.stderr)
         return EXIT_FAILED
 
 
-def _run(folder: Path, stop: "_StopRequest", *, leads: bool, only_plan: bool) -> int:
+def _run(folder: Path, should_stop: Callable[[], bool], *, leads: bool, only_plan: bool) -> int:
     events = EventLog(folder / "events.jsonl", leads=leads)
     try:
         run = run_from_json(_config_of(folder))
@@ -50,7 +50,7 @@ def _run(folder: Path, stop: "_StopRequest", *, leads: bool, only_plan: bool) ->
             if leads:
                 print(json.dumps(asdict(planned), indent=2))
             return EXIT_FINISHED
-        result = train(run, folder, events, should_stop=stop.is_set)
+        result = train(run, folder, events, should_stop=should_stop)
         if result is None:
             events.stopped()  # torchrun swallows the exit status
     except CausewayError as error:
@@ -85,19 +85,6 @@ def _what_it_means(error: Exception) -> CausewayError:
     return CausewayError("the trainer hit a bug; its traceback is in the log", error=type(error).__name__)
 
 
-class _StopRequest:
-    """A signal handler that only remembers that it was called."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self, _signum: int, _frame: FrameType | None) -> None:
-        self._asked = True
-
-    def is_set(self) -> bool:
-        return self._asked
-
-
 def _config_of(folder: Path) -> dict[str, object]:
     try:
         value = json.loads((folder / "config.json").read_text())
@@ -113,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m trainer",
         description="Fine-tune a LoRA adapter from a run folder, or go on from its newest checkpoint.",
         epilog=f"Exit status: {EXIT_FINISHED} finished, {EXIT_FAILED} failed (events.jsonl says why), {EXIT_DISK_FULL} "
-        f"failed on a disk too full to say why, {EXIT_INTERRUPTED} stopped by SIGTERM after a checkpoint; run it again "
-        "to go on.",
+        f"failed on a disk too full to say why, {EXIT_INTERRUPTED} stopped by SIGTERM or Ctrl-C after a checkpoint; "
+        "run it again to go on.",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="holds config.json, train.jsonl and eval/")
     parser.add_argument("--plan", action="store_true", help="count tokens, rows and steps, measure a step, then stop")

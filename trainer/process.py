@@ -1,4 +1,4 @@
-"""What a trainer asks of the operating system: its memory to keep, an end with torchrun's, and its run folder alone."""
+"""What a trainer asks of the operating system: its memory to keep, its run folder alone, and to be told of its end."""
 
 import ctypes
 import fcntl
@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from torch.distributed import DistError
 
@@ -19,6 +20,7 @@ _LOCK = "run.lock"
 _PATIENCE = 5.0  # seconds that a trainer which was just killed may take to be gone
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
@@ -41,6 +43,29 @@ def sole_trainer(folder: Path) -> Iterator[None]:
                 raise RunBusy(f"another trainer is at work in {folder}; wait for it, or stop it", folder=str(folder))
             time.sleep(0.1)
         yield
+
+
+def stop_request() -> Callable[[], bool]:
+    """From now on SIGTERM and Ctrl-C only ask: whether one has come, says what is returned. A second Ctrl-C ends all.
+
+    It holds until the process is gone: its exit status is the run's, whatever comes while the interpreter ends.
+    """
+    request = _StopRequest()
+    for number in _STOPS:
+        signal.signal(number, request)
+    return request.has_come
+
+
+@contextmanager
+def stops_withheld() -> Iterator[None]:
+    """Have a process that is started in here never hear of them, though they are sent to the whole group: who started
+    it decides. To this process they come afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # a new process begins with what is blocked here
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def is_lost_peer(error: BaseException) -> bool:
@@ -69,6 +94,24 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the largest that glibc accepts
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+class _StopRequest:
+    """A handler of signals."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self._came:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            os.write(2, b"stopping after this step, with a checkpoint; Ctrl-C again ends it at once\n")
+        self._came = True
+
+    def has_come(self) -> bool:
+        return self._came
 
 
 def _is_locked(file: int) -> bool:

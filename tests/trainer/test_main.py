@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 import threading
 
 import pytest
@@ -16,6 +17,7 @@ from trainer import events, process
 from trainer.__main__ import main
 from trainer.process import sole_trainer
 
+STOPS = signal.SIGTERM, signal.SIGINT
 CONFIG = TrainingConfig(epochs=1, batch_size=8, lora_rank=4, method=Method.SFT)
 
 
@@ -46,6 +48,13 @@ def test_plan_trains_nothing(tmp_path, capsys):
         "run.lock",
         "train.jsonl",
     ]
+
+
+@pytest.mark.parametrize(("options", "asked"), [((), True), (("--plan",), False)], ids=["run", "plan"])
+def test_only_a_run_saves_before_it_stops(tmp_path, options, asked):
+    handlers = [signal.getsignal(number) for number in STOPS]
+    main([str(run_folder(tmp_path / "run", CONFIG)), *options])
+    assert ([signal.getsignal(number) for number in STOPS] != handlers) == asked
 
 
 def break_config(folder):

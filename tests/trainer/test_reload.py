@@ -110,6 +110,20 @@ safetensors.torch.save_file = refuse
     assert [*folder.parent.iterdir()] == [folder]
 
 
+def test_a_stop_that_the_whole_group_is_told_is_not_the_adapters_fault(tuned, tmp_path, monkeypatch):
+    """A worker that goes tells the group of its trainer, of which the fresh process is one."""
+    model, folder = tuned
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, pathlib, signal
+for stop in signal.SIGTERM, signal.SIGINT:
+    os.kill(os.getpid(), stop)
+pathlib.Path({str(tmp_path / "lived")!r}).touch()
+""")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    check_reload(model, folder, base=SMALL, precision="fp32")
+    assert (tmp_path / "lived").exists()
+
+
 def test_weights_that_are_not_the_trained_ones_are_noticed(tuned, tmp_path):
     model, folder = tuned
     broken = _remade(folder, tmp_path / "adapter", lambda weights: {n: w * 1.01 for n, w in weights.items()})

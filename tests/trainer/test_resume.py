@@ -173,7 +173,7 @@ def test_seeds_matter(tmp_path, uninterrupted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_killed_can_be_started_again(tmp_path, uninterrupted, how):
     folder = run_folder(tmp_path / "run", CONFIG, train=EXAMPLES)
     process = start(folder)
@@ -182,7 +182,8 @@ def test_a_process_that_is_killed_can_be_started_again(tmp_path, uninterrupted, 
         time.sleep(0.002)
     process.send_signal(how)
     _, errors = process.communicate()
-    assert process.returncode == (EXIT_INTERRUPTED if how is signal.SIGTERM else -signal.SIGKILL), errors
+    assert process.returncode == (-how if how is signal.SIGKILL else EXIT_INTERRUPTED), errors
+    assert ("Ctrl-C again" in errors) == (how is signal.SIGINT)
     assert not events_of(folder, "finished")
     again = start(folder)
     _, errors = again.communicate()
