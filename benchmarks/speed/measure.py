@@ -24,7 +24,7 @@ _MIB = 1 << 20
 # Every tensor of more than 128 KiB is mapped by itself. By default glibc raises that bound as it goes, and two equal
 # runs differ by 4 % in memory; so it is 0.1 %.
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 17), "MALLOC_MMAP_MAX_": "1000000"}
-_MEMORY_STEPS = 3  # the optimiser's state exists from the second on
+_MEMORY_STEPS = 2  # the optimiser's state exists from the second on
 
 
 @dataclass(frozen=True, slots=True, order=True)

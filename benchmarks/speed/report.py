@@ -17,6 +17,12 @@ from benchmarks.speed.record import Measured
 HEADLINE = 1024  # tokens, at which the targets hold
 TARGETS = {0.02: 1.05, 0.10: 1.10, 0.50: 1.30}  # share of rows to cat / sft, for time and for memory alike
 _PUBLISHED_SHARE = 0.10  # of rows, at which published / cat is told
+_COLOURS = {
+    Contestant.CAT: "#0984e3",
+    Contestant.CAT_UNGUIDED: "#00b894",
+    Contestant.EAGER: "#e17055",
+    Contestant.PUBLISHED: "#6c5ce7",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +115,29 @@ def plain(result: Result) -> dict[str, Any]:
 
 
 def plot(of: Sequence[Result]) -> Figure:
-    """Time and memory over length, with and without checkpointing."""
-    figure = Figure(figsize=(11, 7), dpi=120, layout="constrained")
+    """Time and memory over length, with and without checkpointing: a colour for a contestant, a dash for its rows."""
+    figure = Figure(figsize=(11, 8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(2, 2, sharex=True, squeeze=False)
+    grid = figure.subplots(2, 2, sharex=True, sharey="row", squeeze=False)
+    dashes = dict(zip(TARGETS, (":", "--", "-"), strict=True))
     for column, checkpointing in enumerate((False, True)):
         for row, what in enumerate(("time", "memory")):
             axis = grid[row][column]
             axis.axhline(1, color="#2f3640", linewidth=1)
             for (contestant, share), points in _lines(of, what, checkpointing=checkpointing).items():
-                style = "-" if contestant is Contestant.CAT else ":"
-                axis.plot(*zip(*points, strict=True), style, marker="o", label=f"{contestant}, {share:.0%} rows")
+                name = f"{contestant}, {share:.0%} rows"
+                axis.plot(
+                    *zip(*points, strict=True), dashes.get(share, "-."), marker=".", c=_COLOURS[contestant], label=name
+                )
             axis.set_xscale("log", base=2)
+            axis.set_yscale("log", base=2)
+            axis.set_xticks(sorted({one.length for one in of}), [f"{n:,}" for n in sorted({one.length for one in of})])
+            axis.yaxis.set_major_formatter("{x:g}")
             axis.set_title(f"{what} / sft, {'with' if checkpointing else 'without'} activation checkpointing")
             axis.set_xlabel("tokens")
-            if axis.get_legend_handles_labels()[0]:
-                axis.legend(fontsize=7)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(TARGETS) + 1, fontsize=8)
     return figure
 
 
