@@ -119,6 +119,7 @@ def plot(of: Sequence[Result]) -> Figure:
     figure = Figure(figsize=(11, 8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(2, 2, sharex=True, sharey="row", squeeze=False)
+    lengths = sorted({one.length for one in of})
     dashes = dict(zip(TARGETS, (":", "--", "-"), strict=True))
     for column, checkpointing in enumerate((False, True)):
         for row, what in enumerate(("time", "memory")):
@@ -131,7 +132,7 @@ def plot(of: Sequence[Result]) -> Figure:
                 )
             axis.set_xscale("log", base=2)
             axis.set_yscale("log", base=2)
-            axis.set_xticks(sorted({one.length for one in of}), [f"{n:,}" for n in sorted({one.length for one in of})])
+            axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
             axis.yaxis.set_major_formatter("{x:g}")
             axis.set_title(f"{what} / sft, {'with' if checkpointing else 'without'} activation checkpointing")
             axis.set_xlabel("tokens")
