@@ -59,7 +59,7 @@ def stop_request() -> Callable[[], bool]:
 @contextmanager
 def stops_withheld() -> Iterator[None]:
     """Have a process that is started in here never hear of them, though they are sent to the whole group: who started
-    it decides. To this process they come afterwards.
+    it decides. None is lost to this process: this thread takes them afterwards, another one at once.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # a new process begins with what is blocked here
     try:

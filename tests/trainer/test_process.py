@@ -1,6 +1,5 @@
 """What a trainer is told by signals."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ signal.raise_signal(signal.SIGINT)
 def test_one_signal_only_asks(number, capfd):
     has_come = stop_request()
     assert not has_come()
-    os.kill(os.getpid(), number)
+    signal.raise_signal(number)
     assert has_come()
     assert ("Ctrl-C again" in capfd.readouterr().err) == (number is signal.SIGINT)
 
@@ -37,6 +36,6 @@ def test_ctrl_c_ends_what_was_asked_before(first):
 def test_what_was_withheld_comes_afterwards():
     has_come = stop_request()
     with stops_withheld():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # to this thread: what is sent to the process, another one may take
         assert not has_come()
     assert has_come()
